@@ -1,0 +1,37 @@
+# The one entry for people and for CI; every recipe is a script of scripts/ or one line of cargo.
+SHELL := /bin/bash
+export PATH := $(PATH):$(HOME)/.cargo/bin
+.DEFAULT_GOAL := help
+.PHONY: help setup tools demo dev test check fmt audit bench
+
+help: ## show this list
+	@printf 'Usage: make TARGET\n\n'
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
+
+demo: ## run a job on a real model, kill the worker of another one, show both; takes a minute and ends
+	@scripts/demo
+
+test: ## run every test
+	@scripts/test
+
+check: ## format, lints, docs, dependency policy
+	@scripts/check
+
+dev: ## a fleet to play with on this machine; stays up until Ctrl-C
+	@scripts/setup test
+	@cargo run --locked -p overshot-cli --bin overshot -- dev $(ARGS)
+
+bench: ## the figures, as ratios taken in one run (FAST=1: a short one)
+	@scripts/bench
+
+fmt: ## format the code
+	@cargo fmt --all
+
+audit: ## check the dependencies against the advisory database (needs the internet)
+	@cargo deny check advisories
+
+setup: ## install what is missing to build and test (redis-server, a linker)
+	@scripts/setup test
+
+tools: ## build cargo-nextest and cargo-deny (takes minutes; test and check do without)
+	@scripts/setup tools

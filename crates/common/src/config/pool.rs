@@ -1,0 +1,118 @@
+//! `[pools.NAME]`: one queue, who serves it and its limits.
+
+use std::time::Duration;
+
+use super::mistakes::Mistakes;
+use super::reader::{POSITIVE, Section};
+use super::retry::RetryPolicy;
+
+/// One pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolConfig {
+    /// Names of providers, in order of preference; at least one.
+    pub providers: Vec<String>,
+    /// Jobs in flight per worker, 1 to 1024; default 8.
+    pub concurrency: u32,
+    /// Idle time after which a job may be reclaimed, 1 s to 1 h; renewed every third of it; default 30 s.
+    pub lease: Duration,
+    /// An attempt without any progress for this long ends as `timeout`; default 10 min.
+    pub stall_timeout: Duration,
+    /// Wall-clock backstop of one attempt; default 1 h.
+    pub job_timeout: Duration,
+    /// Waiting longer than this ends a job as expired; default 1 h.
+    pub queue_timeout: Duration,
+    /// How many jobs may wait; above it a submit gets `queue_full`; default 100 000.
+    pub max_queued: u64,
+    /// How many bytes the inputs of waiting jobs may hold; default 1 GiB.
+    pub max_queued_bytes: u64,
+    /// The largest input of one job, in bytes; by default only `max_body_bytes` bounds it.
+    pub max_request_bytes: Option<u64>,
+    /// Workers lost under one job before it ends as `stale_worker`, 0 to 100; default 3.
+    pub max_crashes: u32,
+    /// How long an ended job is kept, in every terminal status; default 24 h.
+    pub result_ttl: Duration,
+    /// Chunks kept per job, 1 to 1 000 000; older ones go; default 10 000.
+    pub max_chunks: u32,
+    /// Whether jobs of one model are drained together; default none.
+    pub affinity: Affinity,
+    /// Delays per error code: `[retry]` with this pool's own over it.
+    pub retry: RetryPolicy,
+}
+
+/// Which jobs of a pool a worker takes together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Affinity {
+    /// Any.
+    #[default]
+    None,
+    /// Those of the model that is loaded, first.
+    Model,
+}
+
+impl Default for PoolConfig {
+    fn default() -> Self {
+        Self {
+            providers: Vec::new(),
+            concurrency: 8,
+            lease: Duration::from_secs(30),
+            stall_timeout: Duration::from_secs(600),
+            job_timeout: Duration::from_secs(3600),
+            queue_timeout: Duration::from_secs(3600),
+            max_queued: 100_000,
+            max_queued_bytes: 1 << 30,
+            max_request_bytes: None,
+            max_crashes: 3,
+            result_ttl: Duration::from_secs(24 * 3600),
+            max_chunks: 10_000,
+            affinity: Affinity::None,
+            retry: RetryPolicy::default(),
+        }
+    }
+}
+
+impl PoolConfig {
+    /// Reads a section; `retry` is the policy of all pools.
+    pub(super) fn read(mut from: Section, mistakes: &mut Mistakes, retry: &RetryPolicy) -> Self {
+        let default = Self::default();
+        let lease = Duration::from_secs(1)..=Duration::from_secs(3600);
+        let sizes = 1..=1 << 40;
+        let affinities = [("none", Affinity::None), ("model", Affinity::Model)];
+        let pool = Self {
+            providers: read_providers(&mut from, mistakes),
+            concurrency: from.integer(mistakes, "concurrency", &(1..=1024), default.concurrency),
+            lease: from.duration(mistakes, "lease", &lease, default.lease),
+            stall_timeout: from.duration(mistakes, "stall_timeout", &POSITIVE, default.stall_timeout),
+            job_timeout: from.duration(mistakes, "job_timeout", &POSITIVE, default.job_timeout),
+            queue_timeout: from.duration(mistakes, "queue_timeout", &POSITIVE, default.queue_timeout),
+            max_queued: from.integer(mistakes, "max_queued", &(1..=1_000_000_000), default.max_queued),
+            max_queued_bytes: from.bytes(mistakes, "max_queued_bytes", &sizes).unwrap_or(default.max_queued_bytes),
+            max_request_bytes: from.bytes(mistakes, "max_request_bytes", &sizes),
+            max_crashes: from.integer(mistakes, "max_crashes", &(0..=100), default.max_crashes),
+            result_ttl: from.duration(mistakes, "result_ttl", &POSITIVE, default.result_ttl),
+            max_chunks: from.integer(mistakes, "max_chunks", &(1..=1_000_000), default.max_chunks),
+            affinity: from.choice(mistakes, "affinity", &affinities).unwrap_or(default.affinity),
+            retry: RetryPolicy::read(from.section(mistakes, "retry"), mistakes, retry),
+        };
+        from.finish(mistakes);
+        pool
+    }
+}
+
+fn read_providers(from: &mut Section, mistakes: &mut Mistakes) -> Vec<String> {
+    let key = from.key("providers");
+    let absent = !from.names().iter().any(|name| name == "providers");
+    let providers = from.texts(mistakes, "providers");
+    match &providers {
+        None if absent => mistakes.add(&key, "is missing: name at least one provider"),
+        Some(list) if list.is_empty() => mistakes.add(&key, "name at least one provider"),
+        Some(list) => {
+            for (place, name) in list.iter().enumerate() {
+                if list[..place].contains(name) {
+                    mistakes.add(&key, format!("names `{}` twice", name.escape_debug()));
+                }
+            }
+        }
+        None => {}
+    }
+    providers.unwrap_or_default()
+}

@@ -1,0 +1,167 @@
+//! `[providers.NAME]`: who answers.
+
+use std::time::Duration;
+
+use super::mistakes::Mistakes;
+use super::reader::{POSITIVE, Section};
+
+/// One provider.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ProviderConfig {
+    /// What it speaks, with the settings of that kind.
+    pub kind: ProviderKind,
+    /// Models that it serves; the first is the default; empty: any.
+    pub models: Vec<String>,
+    /// The limit of one call; default 5 min.
+    pub request_timeout: Duration,
+}
+
+/// What a provider speaks.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ProviderKind {
+    /// The HTTP API of OpenAI, as many servers offer it.
+    OpenAi(HttpProvider),
+    /// Ollama's own HTTP API.
+    Ollama(HttpProvider),
+    /// No network: answers made up in the worker.
+    Simulated(SimulatedProvider),
+}
+
+/// A provider behind HTTP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpProvider {
+    /// An `http` or `https` URL without a slash at its end; never holds credentials.
+    pub base_url: String,
+    /// The variable that holds the key. Only a worker needs it, so only a worker can miss it.
+    pub api_key_env: Option<String>,
+}
+
+/// A provider that makes its answers up.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SimulatedProvider {
+    /// Tokens per answer, 0 to 1 000 000; 0 is an empty answer at once; default 20.
+    pub tokens: u32,
+    /// Time between tokens; default 20 ms.
+    pub pace: Duration,
+    /// How far the pace strays, as a share from 0 to 1; default 0.2.
+    pub jitter: f64,
+    /// Share of attempts that fail as `provider_error`, 0 to 1; default 0.
+    pub error_rate: f64,
+}
+
+impl Default for SimulatedProvider {
+    fn default() -> Self {
+        Self { tokens: 20, pace: Duration::from_millis(20), jitter: 0.2, error_rate: 0.0 }
+    }
+}
+
+impl ProviderConfig {
+    /// The default of `request_timeout`.
+    pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(300);
+
+    /// A simulated provider that serves any model.
+    pub fn simulated(settings: SimulatedProvider) -> Self {
+        Self { kind: ProviderKind::Simulated(settings), models: Vec::new(), request_timeout: Self::REQUEST_TIMEOUT }
+    }
+
+    /// Reads a section; `None` where its kind is not known.
+    pub(super) fn read(mut from: Section, mistakes: &mut Mistakes) -> Option<Self> {
+        let kind = read_kind(&mut from, mistakes);
+        let request_timeout = from.duration(mistakes, "request_timeout", &POSITIVE, Self::REQUEST_TIMEOUT);
+        let models = from.texts(mistakes, "models").unwrap_or_default();
+        from.finish(mistakes);
+        Some(Self { kind: kind?, models, request_timeout })
+    }
+}
+
+impl SimulatedProvider {
+    fn read(from: &mut Section, mistakes: &mut Mistakes) -> Self {
+        let default = Self::default();
+        Self {
+            tokens: from.integer(mistakes, "tokens", &(0..=1_000_000), default.tokens),
+            pace: from.duration(mistakes, "pace", &POSITIVE, default.pace),
+            jitter: from.share(mistakes, "jitter", default.jitter),
+            error_rate: from.share(mistakes, "error_rate", default.error_rate),
+        }
+    }
+}
+
+impl HttpProvider {
+    fn read(from: &mut Section, mistakes: &mut Mistakes) -> Option<Self> {
+        let base_url = read_base_url(from, mistakes);
+        let api_key_env = from.text(mistakes, "api_key_env").filter(|name| {
+            let variable = is_variable(name);
+            if !variable {
+                // The value may be the key itself, put here by mistake: it is not repeated.
+                mistakes.add(&from.key("api_key_env"), "must be the name of an environment variable");
+            }
+            variable
+        });
+        Some(Self { base_url: base_url?, api_key_env })
+    }
+}
+
+fn read_kind(from: &mut Section, mistakes: &mut Mistakes) -> Option<ProviderKind> {
+    let kinds = [("openai", "openai"), ("ollama", "ollama"), ("simulated", "simulated")];
+    let absent = !from.names().iter().any(|name| name == "kind");
+    match from.choice(mistakes, "kind", &kinds) {
+        Some("openai") => HttpProvider::read(from, mistakes).map(ProviderKind::OpenAi),
+        Some("ollama") => HttpProvider::read(from, mistakes).map(ProviderKind::Ollama),
+        Some(_) => Some(ProviderKind::Simulated(SimulatedProvider::read(from, mistakes))),
+        None => {
+            if absent {
+                mistakes.add(&from.key("kind"), "is missing: openai, ollama or simulated");
+            }
+            for name in ["base_url", "api_key_env", "tokens", "pace", "jitter", "error_rate"] {
+                from.ignore(name);
+            }
+            None
+        }
+    }
+}
+
+fn read_base_url(from: &mut Section, mistakes: &mut Mistakes) -> Option<String> {
+    let key = from.key("base_url");
+    if !from.names().iter().any(|name| name == "base_url") {
+        mistakes.add(&key, "is missing");
+        return None;
+    }
+    let text = from.text(mistakes, "base_url")?;
+    match check_base_url(&text) {
+        Ok(()) => Some(text.trim_end_matches('/').to_owned()),
+        Err(problem) => {
+            mistakes.add(&key, problem);
+            None
+        }
+    }
+}
+
+/// The problem never repeats the URL, which may hold credentials.
+fn check_base_url(text: &str) -> Result<(), &'static str> {
+    let rest = ["http://", "https://"].iter().find_map(|scheme| text.strip_prefix(scheme));
+    let rest = rest.ok_or("must begin with http:// or https://")?;
+    if text.contains(['?', '#']) || text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return Err("must be a URL without query, fragment and spaces");
+    }
+    let authority = rest.split('/').next().unwrap_or_default();
+    if authority.contains('@') {
+        return Err("must not hold credentials: name a variable in api_key_env");
+    }
+    // The port follows the last colon, unless that one stands inside the brackets of an IPv6 address.
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => (host, Some(port)),
+        _ => (authority, None),
+    };
+    if host.is_empty() {
+        return Err("names no host");
+    }
+    if port.is_some_and(|port| port.parse::<u16>().map_or(true, |port| port == 0)) {
+        return Err("names no valid port");
+    }
+    Ok(())
+}
+
+fn is_variable(name: &str) -> bool {
+    let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    plain && !name.starts_with(|c: char| c.is_ascii_digit())
+}

@@ -1,0 +1,175 @@
+//! The queue: every move of a job, and the only code that speaks Redis.
+//!
+//! A stream entry is a ticket, the record is the truth: see `docs/ARCHITECTURE.md`. Every move is one Lua script in
+//! `scripts/`, idempotent by id, so that a caller who lost the reply may send it again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::{Cmd, FromRedisValue as _, Value};
+
+use crate::ids::{JobId, LocalId, Shard, WorkerId};
+
+mod control;
+mod doorbell;
+mod error;
+mod events;
+mod fitness;
+pub mod keys;
+mod link;
+mod list;
+mod read;
+mod record;
+mod scripts;
+mod submit;
+mod upkeep;
+mod work;
+
+pub use control::{Annotated, Cancelled, Retried};
+pub use doorbell::Doorbell;
+pub use error::Error;
+pub use events::{Chunk, ChunkId, Event, EventKind, Events, Subscription};
+pub use fitness::Unfit;
+pub use list::{Cursor, Filter, Page};
+pub use read::{KeyView, PoolNumbers, WorkerInfo};
+pub use scripts::Clock;
+pub use submit::{Limits, NewJob, Reservation, Submitted};
+pub use upkeep::{Promoted, ReclaimPolicy, Reclaimed};
+pub use work::{Claim, ClaimedJob, Held, Output, Renewal, Settled, Settlement, Verdict};
+
+/// Inputs larger than this are not copied by claim but read by the attempt that needs them.
+const LARGEST_COPIED_INPUT: u64 = 64 * 1024;
+
+/// A handle on the queue; cheap to clone. All methods are cancel safe in this sense: dropping one may leave its move
+/// done or not done, never half done.
+#[derive(Debug, Clone)]
+pub struct Queue {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    client: redis::Client,
+    link: link::Link,
+    /// For replies that may be large, so that they delay nobody else's.
+    bulk: deadpool_redis::Pool,
+    scripts: scripts::Scripts,
+}
+
+impl Queue {
+    /// A queue on the Redis at `url`; connects at the first call.
+    ///
+    /// `patience` bounds every call, tries and reconnects included.
+    pub fn open(url: &str, patience: Duration) -> Result<Self, Error> {
+        Self::with_clock(url, patience, Clock::Redis)
+    }
+
+    /// A queue whose scripts read the given clock.
+    pub fn with_clock(url: &str, patience: Duration, clock: Clock) -> Result<Self, Error> {
+        let client = link::open(url)?;
+        let bulk = read::bulk_pool(&client)?;
+        let link = link::Link::new(client.clone(), patience);
+        let scripts = scripts::Scripts::new(clock);
+        Ok(Self { inner: Arc::new(Inner { client, link, bulk, scripts }) })
+    }
+
+    /// A handle with a connection of its own, for work that must not wait behind others' replies.
+    pub fn separate(&self, patience: Duration) -> Result<Self, Error> {
+        let client = self.inner.client.clone();
+        let bulk = self.inner.bulk.clone();
+        let link = link::Link::new(client.clone(), patience);
+        let clock = self.inner.scripts.clock();
+        Ok(Self { inner: Arc::new(Inner { client, link, bulk, scripts: scripts::Scripts::new(clock) }) })
+    }
+
+    /// A fingerprint of the scripts: two processes with the same one make the same moves.
+    pub fn scripts_fingerprint(&self) -> String {
+        scripts::fingerprint(&self.inner.scripts)
+    }
+
+    /// Asks Redis for a sign of life.
+    pub async fn ping(&self) -> Result<(), Error> {
+        self.inner.link.call(&redis::cmd("PING")).await.map(drop)
+    }
+
+    /// Notes that a pool exists with this many shards. The number is fixed at first start: an id tells its shard.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] when the pool was first started with another number.
+    pub async fn register_pool(&self, pool: &crate::ids::PoolName, shards: u16) -> Result<(), Error> {
+        let mut set = redis::cmd("HSETNX");
+        set.arg(keys::POOLS).arg(pool.as_str()).arg(shards);
+        self.inner.link.call(&set).await?;
+        let mut get = redis::cmd("HGET");
+        get.arg(keys::POOLS).arg(pool.as_str());
+        let stored = u16::from_redis_value(self.inner.link.call(&get).await?)?;
+        if stored == shards {
+            Ok(())
+        } else {
+            Err(Error::Mismatch(format!(
+                "pools.{pool}.shards is {shards}, but the pool was first started with {stored}"
+            )))
+        }
+    }
+
+    /// Every pool that was ever registered, with its number of shards.
+    pub async fn registered_pools(&self) -> Result<Vec<(crate::ids::PoolName, u16)>, Error> {
+        let mut get = redis::cmd("HGETALL");
+        get.arg(keys::POOLS);
+        let pools = Vec::<(String, u16)>::from_redis_value(self.inner.link.call(&get).await?)?;
+        pools.into_iter().map(|(name, shards)| Ok((name.parse().map_err(Error::corrupt)?, shards))).collect()
+    }
+
+    /// Runs a move on a shard and returns its reply.
+    async fn run(&self, script: &scripts::Script, shard: &Shard, args: impl FnOnce(&mut Cmd)) -> Result<Value, Error> {
+        let mut command = redis::cmd("EVALSHA");
+        command.arg(&script.sha).arg(1).arg(keys::base(shard));
+        args(&mut command);
+        tracing::trace!(script = script.name, %shard, "run");
+        self.inner.link.eval(script, &command).await
+    }
+
+    /// Publishes what became of jobs that somebody watches. Best effort: readers re-read the record every 2 s.
+    fn announce(&self, shard: &Shard, watched: Vec<LocalId>) {
+        if watched.is_empty() {
+            return;
+        }
+        let (queue, shard) = (self.clone(), shard.clone());
+        tokio::spawn(async move {
+            for local in watched {
+                if let Err(error) = queue.announce_one(&JobId { shard: shard.clone(), local }).await {
+                    tracing::debug!(%error, "event not announced");
+                }
+            }
+        });
+    }
+
+    async fn announce_one(&self, id: &JobId) -> Result<(), Error> {
+        let Some(job) = self.get(id, false).await? else { return Ok(()) };
+        let event = Event::of_job(&job);
+        let mut publish = redis::cmd("PUBLISH");
+        publish.arg(keys::events_channel(id)).arg(event.payload());
+        self.inner.link.call(&publish).await.map(drop)
+    }
+}
+
+/// Reads a list of ids that a script returned.
+fn parse_ids(value: Value) -> Result<Vec<LocalId>, Error> {
+    Vec::<String>::from_redis_value(value)?.iter().map(|id| id.parse().map_err(Error::corrupt)).collect()
+}
+
+/// Reads a script's reply of exactly `N` parts.
+fn parts<const N: usize>(value: Value) -> Result<[Value; N], Error> {
+    let list = Vec::<Value>::from_redis_value(value)?;
+    list.try_into().map_err(|list: Vec<Value>| Error::corrupt(format!("a reply of {} parts, not {N}", list.len())))
+}
+
+/// A number of milliseconds, as the scripts take it.
+fn ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The consumer name under which entries are parked that nobody holds.
+fn parking() -> WorkerId {
+    "reaper".parse().expect("a plain word is a worker id")
+}

@@ -1,0 +1,63 @@
+//! Every Redis key outside a shard's own, and the name that leads those.
+//!
+//! The keys of a shard are `overshot:{<pool>.<shard>}:<part>`; the parts are listed in `scripts/lib/record.lua`.
+
+use sha2::{Digest, Sha256};
+
+use crate::ids::{JobId, LocalId, Shard, WorkerId};
+
+/// Which pools exist, and with how many shards each was first started.
+pub(crate) const POOLS: &str = "overshot:pools";
+
+/// The leading part of all keys of a shard, with its hash tag.
+pub(crate) fn base(shard: &Shard) -> String {
+    format!("overshot:{{{shard}}}")
+}
+
+/// A key of a shard.
+pub(crate) fn part(shard: &Shard, name: &str) -> String {
+    format!("overshot:{{{shard}}}:{name}")
+}
+
+/// The record of a job.
+pub(crate) fn record(shard: &Shard, id: &LocalId) -> String {
+    format!("overshot:{{{shard}}}:j:{id}")
+}
+
+/// The chunks of a job.
+pub(crate) fn chunks(id: &JobId) -> String {
+    format!("overshot:{{{}}}:c:{}", id.shard, id.local)
+}
+
+/// The public channel of a job's events.
+pub fn events_channel(id: &JobId) -> String {
+    format!("overshot:{{{}}}:events:{id}", id.shard)
+}
+
+/// The channel over which a worker learns of cancels early.
+pub(crate) fn worker_channel(worker: &WorkerId) -> String {
+    format!("overshot:worker:{worker}")
+}
+
+/// The reservation of an idempotency key, in a slot of its own. The caller's text is hashed: it is no part of a key.
+pub(crate) fn idempotency(key: &str) -> String {
+    format!("overshot:idem:{{{}}}", hex(&Sha256::digest(key.as_bytes())[..16]))
+}
+
+/// A listing tag: which of the caller's fields, and its value, in a fixed length.
+pub(crate) fn tag(field: &str, value: &str) -> String {
+    let mut hash = Sha256::new();
+    hash.update(field.as_bytes());
+    hash.update([0]);
+    hash.update(value.as_bytes());
+    hex(&hash.finalize()[..8])
+}
+
+/// Lower-case hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

@@ -1,0 +1,120 @@
+//! The moves' Lua scripts, put together from the files beside this one.
+//!
+//! A script is its header line, the clock, the record's layout, the fragments it needs, and its own file.
+
+use sha2::{Digest as _, Sha256};
+
+/// One script: its source, and the name under which Redis keeps it.
+#[derive(Debug)]
+pub(crate) struct Script {
+    pub(crate) name: &'static str,
+    pub(crate) source: String,
+    pub(crate) sha: String,
+}
+
+/// Whose clock the scripts read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Clock {
+    /// Redis' own `TIME`: the only one in production.
+    Redis,
+    /// The key `<shard>:test-clock`, in ms, so that a test owns the time.
+    #[cfg(feature = "test-clock")]
+    Test,
+}
+
+const RECORD: &str = include_str!("scripts/lib/record.lua");
+const ENTER: &str = include_str!("scripts/lib/enter.lua");
+const END: &str = include_str!("scripts/lib/end.lua");
+const KEY: &str = include_str!("scripts/lib/key.lua");
+const ERRORS: &str = include_str!("scripts/lib/errors.lua");
+
+/// Makes the set of all scripts: name, whether it may run out of memory, fragments.
+macro_rules! scripts {
+    ($($name:ident: $flags:literal, [$($fragment:ident),*];)*) => {
+        /// Every script.
+        #[derive(Debug)]
+        pub(crate) struct Scripts {
+            clock: Clock,
+            $(pub(crate) $name: Script,)*
+        }
+
+        impl Scripts {
+            /// Puts the scripts together.
+            pub(crate) fn new(clock: Clock) -> Self {
+                Self {
+                    clock,
+                    $($name: Script::new(
+                        stringify!($name), $flags, clock, &[$($fragment,)*],
+                        include_str!(concat!("scripts/", stringify!($name), ".lua")),
+                    ),)*
+                }
+            }
+
+            /// Whose clock they read.
+            pub(crate) fn clock(&self) -> Clock {
+                self.clock
+            }
+
+            /// All of them, for loading and for the tests of their form.
+            pub(crate) fn all(&self) -> Vec<&Script> {
+                vec![$(&self.$name,)*]
+            }
+        }
+    };
+}
+
+// `allow-oom`: what frees memory or ends running work goes on when Redis is full; what accepts new work does not.
+scripts! {
+    enqueue: "", [RECORD, ENTER, END, KEY];
+    reserve: "", [];
+    unreserve: "allow-oom", [];
+    claim: "allow-oom", [RECORD, ENTER, END, ERRORS];
+    renew: "allow-oom", [RECORD];
+    publish: "", [RECORD, END_TOUCHED];
+    settle: "allow-oom", [RECORD, ENTER, END];
+    hand_back: "allow-oom", [RECORD, ENTER, END];
+    snooze: "allow-oom", [RECORD, ENTER, END];
+    promote: "allow-oom", [RECORD, ENTER, END, KEY, ERRORS];
+    reclaim: "allow-oom", [RECORD, ENTER, END];
+    expire: "allow-oom", [RECORD, ENTER, END, ERRORS];
+    cancel: "allow-oom", [RECORD, ENTER, END, KEY];
+    retry: "", [RECORD, ENTER, END, KEY];
+    prune: "allow-oom", [RECORD];
+    audit: "allow-oom", [RECORD, ENTER];
+    leave: "allow-oom", [RECORD];
+    pause: "allow-oom", [RECORD];
+    annotate: "", [RECORD];
+    stats: "allow-oom", [RECORD];
+}
+
+/// What `publish` needs of the end: the list of jobs to announce.
+const END_TOUCHED: &str = "local touched = {}\n";
+
+impl Script {
+    fn new(name: &'static str, flags: &str, clock: Clock, fragments: &[&str], body: &str) -> Self {
+        let clock = match clock {
+            Clock::Redis => include_str!("scripts/lib/clock.lua"),
+            #[cfg(feature = "test-clock")]
+            Clock::Test => include_str!("scripts/lib/test_clock.lua"),
+        };
+        // The key reservations live outside the shards and need neither clock nor layout.
+        let clock = if fragments.is_empty() { "" } else { clock };
+        let source = format!("#!lua flags={flags}\n{clock}{}{body}", fragments.concat());
+        let sha = sha1_hex(&source);
+        Self { name, source, sha }
+    }
+}
+
+/// The name that Redis gives a script.
+fn sha1_hex(source: &str) -> String {
+    redis::Script::new(source).get_hash().to_owned()
+}
+
+/// A fingerprint of all scripts, for the log line at start.
+pub(crate) fn fingerprint(scripts: &Scripts) -> String {
+    let mut hash = Sha256::new();
+    for script in scripts.all() {
+        hash.update(script.sha.as_bytes());
+    }
+    super::keys::hex(&hash.finalize()[..4])
+}

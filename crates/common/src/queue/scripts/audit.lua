@@ -1,0 +1,76 @@
+-- audit: the second net. Finds what the moves cannot have left behind: an entry without its job, a job without its entry.
+-- ARGV[1] most entries and jobs per call   ARGV[2] lease, ms   ARGV[3] consumer name to park entries under
+-- Returns how many were mended
+-- Atomic because the job may move between check and write.
+-- Needed after a stream was deleted, a consumer removed by hand, or a failover forgot the last steps.
+local most, mended = tonumber(ARGV[1]), 0
+
+-- A waiting job's entry is read by claim alone; one that is pending, or gone, will never be claimed: a new ticket.
+local function requeue(id, job)
+  if job[STATUS] ~= QUEUED and job[STATUS] ~= RETRYING or job[TICKET] == '' then
+    return
+  end
+  redis.call('XDEL', base .. LANES[job[LANE]], job[TICKET])
+  unpush(job)
+  job[FRONT] = 1
+  push(id, job)
+  save(id, job)
+  mended = mended + 1
+end
+
+-- One page of each lane's pending entries, idle for a lease; the cursor is kept, so that fresh ones hide no old one.
+for lane = 1, #LANES do
+  local field = 'cursor' .. lane
+  local cursor = redis.call('HGET', base .. ':ctl', field) or '0-0'
+  local page = redis.pcall('XAUTOCLAIM', base .. LANES[lane], 'workers', ARGV[3], ARGV[2], cursor, 'COUNT', most)
+  if not page.err then
+    redis.call('HSET', base .. ':ctl', field, page[1])
+    for _, entry in ipairs(page[2]) do
+      local id = entry[2][2]
+      local job = load(id)
+      if not job or job[TICKET] ~= entry[1] then
+        redis.call('XACK', base .. LANES[lane], 'workers', entry[1])
+        redis.call('XDEL', base .. LANES[lane], entry[1])
+        mended = mended + 1
+      elseif job[STATUS] ~= RUNNING then
+        redis.call('XACK', base .. LANES[lane], 'workers', entry[1])
+        requeue(id, job)
+      elseif not redis.call('ZSCORE', base .. ':leases', id) then
+        redis.call('ZADD', base .. ':leases', now, id)
+        mended = mended + 1
+      end
+    end
+  end
+end
+
+-- One page of the open jobs.
+local after = redis.call('HGET', base .. ':ctl', 'audited') or ''
+local page = redis.call('ZRANGEBYLEX', base .. ':open', after == '' and '-' or '(' .. after, '+', 'LIMIT', 0, most)
+redis.call('HSET', base .. ':ctl', 'audited', #page < most and '' or page[#page])
+for _, id in ipairs(page) do
+  local job = load(id)
+  if not job or job[STATUS] >= DONE then
+    redis.call('ZREM', base .. ':open', id)
+    mended = mended + 1
+  elseif job[STATUS] == RUNNING then
+    mended = mended + redis.call('ZADD', base .. ':leases', 'NX', now + tonumber(ARGV[2]), id)
+  elseif job[TICKET] ~= '' then
+    if #redis.call('XRANGE', base .. LANES[job[LANE]], job[TICKET], job[TICKET]) == 0 then
+      requeue(id, job)
+    end
+  elseif job[STATUS] == BLOCKED then
+    local holder = holder_of(job[KEY])
+    if not holder then
+      redis.call('SET', base .. ':k:' .. job[KEY], id)
+      withdraw(id, job)
+      job[STATUS] = QUEUED
+      push(id, job)
+      save(id, job)
+      mended = mended + 1
+    end
+  else
+    mended = mended + redis.call('ZADD', base .. ':due', 'NX', job[RUN_AT], id)
+  end
+end
+flush()
+return mended

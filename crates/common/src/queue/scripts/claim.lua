@@ -1,0 +1,127 @@
+-- claim: gives a worker waiting jobs, each under a new grant.
+-- ARGV[1] worker   ARGV[2] nonce of this call   ARGV[3] most jobs   ARGV[4] lease, ms   ARGV[5] largest input that is copied, bytes
+-- Returns { state, jobs, watched ids }: state 0 nothing left, 1 there may be more, 2 paused;
+--   a job is { id, state (MessagePack), spec, input or nil }
+-- Atomic because entry, grant and lease must agree. The same nonce gets the same jobs again.
+local worker, nonce, most, lease = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local jobs = {}
+
+local function deliver(id, job, spec)
+  local input = job[BYTES] <= tonumber(ARGV[5]) and redis.call('HGET', base .. ':j:' .. id, 'i') or false
+  jobs[#jobs + 1] = { id, cmsgpack.pack(job), spec, input }
+end
+
+local replayed = redis.call('HGET', base .. ':claims', worker)
+if replayed and string.match(replayed, '^%S+') == nonce then
+  for id in string.gmatch(replayed, ' (%S+)') do
+    local job = load(id)
+    if job and job[STATUS] == RUNNING and job[GRANT] == string.match(job[GRANT], '^%d+') .. '.' .. nonce then
+      deliver(id, job, redis.call('HGET', base .. ':j:' .. id, 'm'))
+    end
+  end
+  return { 1, jobs, {} }
+end
+
+local control = redis.call('HMGET', base .. ':ctl', 'paused', 'turn', 'suspects')
+if control[1] then
+  return { 2, jobs, {} }
+end
+
+-- Gives one entry's job to the worker; an entry that is not the job's ticket is dropped.
+local function take(lane, entry, id)
+  local name = base .. ':j:' .. id
+  local record = redis.call('HMGET', name, 's', 'm')
+  local job = record[1] and cmsgpack.unpack(record[1])
+  if not job or job[TICKET] ~= entry or job[STATUS] == RUNNING then
+    defer('XACK', LANES[lane], entry)
+    defer('XDEL', LANES[lane], entry)
+    return
+  end
+  unpush(job)
+  if job[STATUS] == RETRYING then
+    count('retrying', -1)
+  end
+  if job[EXPIRES] <= now then
+    defer('XACK', LANES[lane], entry)
+    defer('XDEL', LANES[lane], entry)
+    return finish(id, job, EXPIRED, deadline_error(job), '')
+  end
+  if job[IN_EXP] == 1 then
+    job[IN_EXP] = 0
+    redis.call('ZREM', base .. ':exp', id)
+  end
+  local last = tonumber(string.match(job[GRANT], '^%d+') or 0)
+  job[GRANT] = string.format('%.0f', math.max(last + 1, now)) .. '.' .. nonce
+  job[STATUS], job[PHASE], job[WORKER], job[FRONT] = RUNNING, 1, worker, 0
+  job[ATTEMPTS] = job[ATTEMPTS] + 1
+  job[STARTED], job[RENEWED], job[UPDATED], job[FIRST_CHUNK] = now, now, now, 0
+  local packed = cmsgpack.pack(job)
+  redis.call('HSET', name, 's', packed)
+  defer('ZADD', ':leases', now + lease, id)
+  local input = job[BYTES] <= tonumber(ARGV[5]) and redis.call('HGET', name, 'i') or false
+  jobs[#jobs + 1] = { id, packed, record[2], input }
+  touched[#touched + 1] = id
+  return job
+end
+
+local looked, dry = 0, {}
+local function read(lane, wanted)
+  -- At most 2n entries are looked at: a pile of stale ones must not make one call long.
+  wanted = math.min(wanted, most - #jobs, 2 * most - looked)
+  if wanted <= 0 or dry[lane] then
+    return
+  end
+  local reply = redis.pcall('XREADGROUP', 'GROUP', 'workers', worker, 'COUNT', wanted, 'STREAMS', base .. LANES[lane], '>')
+  if reply and reply.err then
+    -- No stream or no group yet, or no longer: entries that were there before count, so from 0.
+    redis.call('XGROUP', 'CREATE', base .. LANES[lane], 'workers', '0', 'MKSTREAM')
+    reply = redis.call('XREADGROUP', 'GROUP', 'workers', worker, 'COUNT', wanted, 'STREAMS', base .. LANES[lane], '>')
+  end
+  local entries = reply and reply[1][2] or {}
+  dry[lane] = #entries < wanted
+  for _, entry in ipairs(entries) do
+    looked = looked + 1
+    local job = take(lane, entry[1], entry[2][2])
+    if job and lane == SUSPECT_LANE then
+      redis.call('HSET', base .. ':suspects', worker, entry[2][2])
+    end
+  end
+end
+
+-- One suspect at a time per worker, so that the next crash tells who did it.
+local suspects = tonumber(control[3] or 0)
+if suspects > 0 and redis.call('HEXISTS', base .. ':suspects', worker) == 0 then
+  read(SUSPECT_LANE, 1)
+end
+read(FRONT_LANE, most)
+-- Strict order, but of ten jobs one place is the lowest priority's first and two are the middle one's.
+local turn, low, normal = tonumber(control[2] or 0), 0, 0
+for place = turn, turn + most - 1 do
+  if place % 10 == 9 then
+    low = low + 1
+  elseif place % 10 == 3 or place % 10 == 6 then
+    normal = normal + 1
+  end
+end
+read(3, low)
+read(2, normal)
+for lane = 1, 3 do
+  -- A second round, for entries that were dropped.
+  read(lane, most)
+  read(lane, most)
+end
+
+local drained = #jobs < most and looked < 2 * most
+if #jobs > 0 then
+  local ids = { nonce }
+  for i, job in ipairs(jobs) do
+    ids[i + 1] = job[1]
+  end
+  redis.call('HSET', base .. ':claims', worker, table.concat(ids, ' '))
+  redis.call('HSET', base .. ':ctl', 'turn', (turn + #jobs) % 10)
+end
+if drained and suspects == 0 and rings == 0 then
+  redis.call('DEL', base .. ':bell')
+end
+flush()
+return { drained and 0 or 1, jobs, watched(touched) }

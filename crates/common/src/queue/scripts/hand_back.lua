@@ -1,0 +1,32 @@
+-- hand_back: returns running jobs to the head of the queue, their attempt not counted.
+-- ARGV per item: id, grant
+-- Returns { reply per item, watched ids }: { 1, status } handed back (or cancelled, where that was asked), { 2, status } done
+--   before under this grant, { 3 } the grant does not hold
+-- Atomic because the reaper may give the job to another worker between check and write.
+local replies = {}
+
+local function hand_back(id, grant)
+  local job = load(id)
+  if not job or job[GRANT] ~= grant then
+    return { 3 }
+  elseif job[STATUS] ~= RUNNING then
+    return { 2, job[STATUS] }
+  end
+  revoke(id, job)
+  job[ATTEMPTS] = job[ATTEMPTS] - 1
+  if job[CANCEL_AT] > 0 then
+    finish(id, job, CANCELLED, '{"code":"cancelled","message":"cancelled while it ran"}', '')
+  else
+    job[STATUS], job[FRONT] = QUEUED, 1
+    push(id, job)
+    save(id, job)
+    touched[#touched + 1] = id
+  end
+  return { 1, job[STATUS] }
+end
+
+for i = 1, #ARGV, 2 do
+  replies[#replies + 1] = hand_back(ARGV[i], ARGV[i + 1])
+end
+flush()
+return { replies, watched(touched) }

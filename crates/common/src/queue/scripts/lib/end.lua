@@ -1,0 +1,75 @@
+-- end: every move into a terminal status runs finish().
+
+local touched = {}
+
+-- Hands a freed concurrency key to the next live waiter.
+local function release(id, job)
+  local name = base .. ':k:' .. job[KEY]
+  if redis.call('GET', name) ~= id then
+    return
+  end
+  redis.call('DEL', name)
+  while true do
+    local waiter = redis.call('ZPOPMIN', base .. ':kw:' .. job[KEY])[1]
+    if not waiter then
+      return
+    end
+    local next_job = load(waiter)
+    if next_job and next_job[STATUS] == BLOCKED then
+      redis.call('SET', name, waiter)
+      count('blocked', -1)
+      next_job[STATUS] = QUEUED
+      push(waiter, next_job)
+      save(waiter, next_job)
+      touched[#touched + 1] = waiter
+      return
+    end
+  end
+end
+
+-- Ends a job that is out of its waiting place and holds no lease. `err` and `result` are JSON, or '' for none.
+local function finish(id, job, status, err, result)
+  local name = base .. ':j:' .. id
+  job[STATUS], job[TICKET], job[PHASE] = status, '', 0
+  job[COMPLETED], job[UPDATED], job[RESULT_EXPIRES] = now, now, now + job[RESULT_TTL]
+  if job[IN_EXP] == 1 then
+    job[IN_EXP] = 0
+    redis.call('ZREM', base .. ':exp', id)
+  end
+  local fields = { 'HSET', name, 's', cmsgpack.pack(job) }
+  if result ~= '' then
+    fields[#fields + 1] = 'r'
+    fields[#fields + 1] = result
+  end
+  if err ~= '' then
+    fields[#fields + 1] = 'e'
+    fields[#fields + 1] = err
+  end
+  redis.call(unpack(fields))
+  -- The pruner deletes at the end of retention; this is the backstop, a day later.
+  redis.call('PEXPIRE', name, job[RESULT_TTL] + 86400000)
+  if job[CHUNKED] == 1 then
+    redis.call('PEXPIRE', base .. ':c:' .. id, job[RESULT_TTL])
+  end
+  defer('ZADD', ':keep', job[RESULT_EXPIRES], id)
+  defer('ZREM', ':open', id)
+  defer('ZADD', ENDED[status], 0, id)
+  if job[CANCEL_AT] > 0 then
+    defer('ZREM', ':cancels', id)
+  end
+  if job[KEY] ~= '' then
+    release(id, job)
+  end
+  touched[#touched + 1] = id
+end
+
+-- Takes a running job from its holder: no lease, no entry, and the old grant never matches again.
+local function revoke(id, job)
+  defer('ZREM', ':leases', id)
+  defer('XACK', LANES[job[LANE]], job[TICKET])
+  defer('XDEL', LANES[job[LANE]], job[TICKET])
+  job[TICKET], job[PHASE] = '', 0
+  if job[CRASHES] > 0 and redis.call('HGET', base .. ':suspects', job[WORKER]) == id then
+    redis.call('HDEL', base .. ':suspects', job[WORKER])
+  end
+end

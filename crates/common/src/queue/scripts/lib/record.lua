@@ -1,0 +1,104 @@
+-- record: the layout of a shard's keys and of a job's record; loading, saving, counting.
+--
+-- KEYS[1] names the shard: overshot:{<pool>.<number>}. Every other key of the shard is derived from it.
+--   :j:<id>    record (hash): s state (MessagePack array, below), m spec, i input, r result, e error, d metadata, p progress
+--   :c:<id>    chunks (stream), ids <grant number>-<seq>
+--   :q:<lane>  tickets (streams, group `workers`): suspect, front, high, normal, low
+--   :due       scheduled and retrying by due time   :exp     waiting jobs whose deadline no stream order tells
+--   :leases    running by lease end                 :cancels running with a cancel request, by the end of patience
+--   :open :completed :failed :cancelled :expired    listing, by id      :t:<tag>  listing by owner or key, by id
+--   :keep      ended jobs by end of retention       :k:<key> :kw:<key>  holder of a concurrency key, and who waits
+--   :workers   last beat   :info  what each worker says of itself   :claims  last claim of each worker
+--   :suspects  the one suspect that a worker holds  :ctl  pause, turn, watermark, cursors   :n  counters   :bell  doorbell
+local base = KEYS[1]
+local STATUS, TICKET, LANE, PRIORITY, GRANT, WORKER = 1, 2, 3, 4, 5, 6
+local ATTEMPTS, FAILURES, CRASHES, MAX_ATTEMPTS, MAX_CRASHES = 7, 8, 9, 10, 11
+local CREATED, UPDATED, RUN_AT, STARTED, RENEWED, FIRST_CHUNK = 12, 13, 14, 15, 16, 17
+local CANCEL_AT, COMPLETED, EXPIRES, RESULT_EXPIRES = 18, 19, 20, 21
+local TIMEOUT, QUEUE_TIMEOUT, RESULT_TTL, PHASE, BYTES = 22, 23, 24, 25, 26
+local OWN_DEADLINE, IN_EXP, FRONT, CHUNKED, KEY, CONFLICT, TAGS, IDEMPOTENT_UNTIL = 27, 28, 29, 30, 31, 32, 33, 34
+
+local QUEUED, SCHEDULED, BLOCKED, RUNNING, RETRYING = 1, 2, 3, 4, 5
+local DONE, FAILED, CANCELLED, EXPIRED = 6, 7, 8, 9
+local ENDED = { [DONE] = ':completed', [FAILED] = ':failed', [CANCELLED] = ':cancelled', [EXPIRED] = ':expired' }
+local LANES = { ':q:high', ':q:normal', ':q:low', ':q:front', ':q:suspect' }
+local FRONT_LANE, SUSPECT_LANE = 4, 5
+
+local function load(id)
+  local packed = redis.call('HGET', base .. ':j:' .. id, 's')
+  return packed and cmsgpack.unpack(packed)
+end
+
+local function save(id, job)
+  job[UPDATED] = now
+  redis.call('HSET', base .. ':j:' .. id, 's', cmsgpack.pack(job))
+end
+
+-- Commands of the same kind on the same key are sent once, by flush(): what is deferred is not read again before.
+local deferred, order = {}, {}
+local function defer(command, key, ...)
+  local name = command .. key
+  local batch = deferred[name]
+  if not batch then
+    batch = command == 'XACK' and { command, base .. key, 'workers' } or { command, base .. key }
+    deferred[name] = batch
+    order[#order + 1] = batch
+  end
+  for i = 1, select('#', ...) do
+    batch[#batch + 1] = (select(i, ...))
+  end
+end
+
+local counts = {}
+local function count(field, by)
+  counts[field] = (counts[field] or 0) + by
+end
+
+local rings = 0
+-- Sends what was deferred, writes the counters and rings the doorbell once per job that was queued, up to its cap.
+local function flush()
+  for _, batch in ipairs(order) do
+    redis.call(unpack(batch))
+  end
+  deferred, order = {}, {}
+  for field, by in pairs(counts) do
+    if by ~= 0 then
+      redis.call('HINCRBY', base .. ':n', field, by)
+    end
+  end
+  counts = {}
+  if rings > 0 then
+    local free = math.min(rings, 64 - redis.call('LLEN', base .. ':bell'))
+    if free > 0 then
+      local bell = {}
+      for i = 1, free do
+        bell[i] = '1'
+      end
+      redis.call('RPUSH', base .. ':bell', unpack(bell))
+    end
+    rings = 0
+  end
+end
+
+-- Of the ids given, those whose channel has a subscriber: their callers publish what became of them.
+local id_prefix = 'job_' .. string.gsub(string.match(base, '{(.+)}'), '%.', '-') .. '-'
+local function channel(id)
+  return base .. ':events:' .. id_prefix .. id
+end
+local function watched(ids)
+  if #ids == 0 then
+    return ids
+  end
+  local channels = {}
+  for i, id in ipairs(ids) do
+    channels[i] = channel(id)
+  end
+  local subscribers = redis.call('PUBSUB', 'NUMSUB', unpack(channels))
+  local seen = {}
+  for i, id in ipairs(ids) do
+    if subscribers[2 * i] > 0 then
+      seen[#seen + 1] = id
+    end
+  end
+  return seen
+end

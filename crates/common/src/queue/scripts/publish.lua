@@ -1,0 +1,66 @@
+-- publish: keeps and announces what running attempts put out, and notes how far they are.
+-- ARGV[1] most chunks kept per job
+-- Then per item: id, grant, phase (0 unchanged), progress (JSON or ''), number of the first chunk, count, then as many chunks (JSON)
+-- Returns one reply per item: 1 published, 3 the grant does not hold
+-- Atomic because a worker that lost its grant must not add to what readers see.
+local function note(id, job, phase, progress)
+  if progress ~= '' then
+    redis.call('HSET', base .. ':j:' .. id, 'p', progress)
+  end
+  if phase > 0 and job[PHASE] ~= phase then
+    job[PHASE] = phase
+    save(id, job)
+    touched[#touched + 1] = id
+  end
+end
+
+local function announce(id, event_id, event, data)
+  redis.call('PUBLISH', channel(id), '{"id":"' .. event_id .. '","event":"' .. event .. '","data":' .. data .. '}')
+end
+
+local function publish(id, job, first, chunks)
+  local name, number = base .. ':c:' .. id, string.match(job[GRANT], '^%d+')
+  if job[FIRST_CHUNK] == 0 then
+    job[FIRST_CHUNK], job[PHASE] = now, 4
+    touched[#touched + 1] = id
+    if job[CHUNKED] == 1 then
+      local data = '{"attempt":' .. job[ATTEMPTS] .. '}'
+      redis.call('XADD', name, number .. '-0', 'a', data)
+      announce(id, number .. '-0', 'attempt', data)
+    end
+    job[CHUNKED] = 1
+    save(id, job)
+  end
+  for i, data in ipairs(chunks) do
+    local event_id = number .. '-' .. (first + i - 1)
+    -- Sent again after a lost reply, the id does not grow and Redis refuses it: readers see each chunk once.
+    local added = redis.pcall('XADD', name, 'MAXLEN', '~', ARGV[1], event_id, 'd', data)
+    if type(added) == 'string' then
+      announce(id, event_id, 'chunk', data)
+    elseif not string.find(added.err, 'equal or smaller', 1, true) then
+      return added
+    end
+  end
+end
+
+local replies, i = {}, 2
+while i < #ARGV do
+  local id, grant, total = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 5])
+  local job = load(id)
+  if job and job[STATUS] == RUNNING and job[GRANT] == grant then
+    note(id, job, tonumber(ARGV[i + 2]), ARGV[i + 3])
+    local chunks = {}
+    for place = 1, total do
+      chunks[place] = ARGV[i + 5 + place]
+    end
+    local failed = total > 0 and publish(id, job, tonumber(ARGV[i + 4]), chunks)
+    if failed then
+      return failed
+    end
+    replies[#replies + 1] = 1
+  else
+    replies[#replies + 1] = 3
+  end
+  i = i + 6 + total
+end
+return { replies, watched(touched) }

@@ -1,0 +1,53 @@
+-- retry: runs ended jobs again, with a new budget and a new deadline.
+-- ARGV[1] most jobs that may wait   ARGV[2] new input, or '' to keep the old   ARGV[3] 1: there is a new input   then ids
+-- Returns { reply per job, watched ids }: { 0 } unknown, { 1, status } runs again, { 2 } not ended, { 3 } full, { 4, holder } key held
+-- Atomic because retention may end, and another retry may come, between check and write.
+local limits = redis.call('HMGET', base .. ':n', 'w1', 'w2', 'w3', 'scheduled', 'blocked', 'retrying', 'retries')
+local waiting = -2 * (limits[7] or 0)
+for i = 1, 7 do
+  waiting = waiting + (limits[i] or 0)
+end
+
+local function retry(id)
+  local name = base .. ':j:' .. id
+  local job = load(id)
+  if not job then
+    return { 0 }
+  elseif job[STATUS] < DONE then
+    return { 2 }
+  elseif waiting + 1 > tonumber(ARGV[1]) then
+    return { 3 }
+  end
+  local holder = job[KEY] ~= '' and job[CONFLICT] == 1 and holder_of(job[KEY])
+  if holder then
+    return { 4, holder }
+  end
+  redis.call('ZREM', base .. ENDED[job[STATUS]], id)
+  redis.call('ZREM', base .. ':keep', id)
+  redis.call('ZADD', base .. ':open', 0, id)
+  redis.call('PERSIST', name)
+  redis.call('HDEL', name, 'r', 'e', 'p')
+  redis.call('DEL', base .. ':c:' .. id)
+  if ARGV[3] == '1' then
+    redis.call('HSET', name, 'i', ARGV[2])
+    job[BYTES] = #ARGV[2]
+  end
+  job[ATTEMPTS], job[FAILURES], job[CRASHES], job[FRONT], job[CHUNKED] = 0, 0, 0, 0, 0
+  job[STARTED], job[RENEWED], job[FIRST_CHUNK], job[CANCEL_AT], job[COMPLETED], job[RESULT_EXPIRES] = 0, 0, 0, 0, 0, 0
+  job[WORKER] = ''
+  job[STATUS], job[RUN_AT], job[EXPIRES] = QUEUED, now, now + job[QUEUE_TIMEOUT]
+  -- The old grant must not match again; its number stays, so that chunk ids go on growing.
+  job[GRANT] = (string.match(job[GRANT], '^%d+') or '0') .. '.'
+  enter(id, job)
+  save(id, job)
+  waiting = waiting + 1
+  touched[#touched + 1] = id
+  return { 1, job[STATUS] }
+end
+
+local replies = {}
+for i = 4, #ARGV do
+  replies[#replies + 1] = retry(ARGV[i])
+end
+flush()
+return { replies, watched(touched) }

@@ -1,0 +1,39 @@
+-- snooze: puts running jobs off without counting the attempt: the provider is full, limited or asleep.
+-- ARGV per item: id, grant, delay (ms), error that says why (JSON or '')
+-- Returns { reply per item, watched ids, next due time or 0 }, replies as in hand_back
+-- Atomic because the reaper may give the job to another worker between check and write.
+local replies, next_due = {}, 0
+
+local function snooze(id, grant, delay, err)
+  local job = load(id)
+  if not job or job[GRANT] ~= grant then
+    return { 3 }
+  elseif job[STATUS] ~= RUNNING then
+    return { 2, job[STATUS] }
+  end
+  revoke(id, job)
+  job[ATTEMPTS] = job[ATTEMPTS] - 1
+  if job[CANCEL_AT] > 0 then
+    finish(id, job, CANCELLED, '{"code":"cancelled","message":"cancelled while it ran"}', '')
+  else
+    job[FRONT] = 1
+    schedule(id, job, SCHEDULED, now + delay)
+    if job[IN_EXP] == 0 then
+      job[IN_EXP] = 1
+      redis.call('ZADD', base .. ':exp', job[EXPIRES], id)
+    end
+    next_due = next_due == 0 and job[RUN_AT] or math.min(next_due, job[RUN_AT])
+    if err ~= '' then
+      redis.call('HSET', base .. ':j:' .. id, 'e', err)
+    end
+    save(id, job)
+    touched[#touched + 1] = id
+  end
+  return { 1, job[STATUS] }
+end
+
+for i = 1, #ARGV, 4 do
+  replies[#replies + 1] = snooze(ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), ARGV[i + 3])
+end
+flush()
+return { replies, watched(touched), next_due }

@@ -1,0 +1,229 @@
+//! Accepting jobs: idempotency keys, and the enqueue.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use redis::{FromRedisValue as _, Value};
+use serde_json::value::RawValue;
+
+use super::error::Error;
+use super::record::{State, Stored};
+use super::{Queue, keys, ms, parse_ids, parts};
+use crate::ids::{JobId, Shard};
+use crate::job::{Job, JobSpec, Metadata, OnConflict, Priority};
+
+/// Most jobs that one enqueue script takes: a longer one would stall the server for others.
+const JOBS_PER_CALL: usize = 100;
+/// Most bytes of input that one enqueue script takes, unless a single job is larger.
+const BYTES_PER_CALL: usize = 1 << 20;
+
+/// A job to be accepted. Durations are whole milliseconds.
+#[derive(Debug, Clone)]
+pub struct NewJob {
+    /// Made by the caller, so that a submit may be sent again.
+    pub id: JobId,
+    /// What is fixed at submit.
+    pub spec: JobSpec,
+    /// The task's own object.
+    pub input: Box<RawValue>,
+    /// The caller's pairs.
+    pub metadata: Metadata,
+    /// Its priority.
+    pub priority: Priority,
+    /// How many failures end it.
+    pub max_attempts: u32,
+    /// More workers lost under it than this end it.
+    pub max_crashes: u32,
+    /// Not before this time.
+    pub run_at: Option<Timestamp>,
+    /// Not before this long after it is accepted.
+    pub delay: Duration,
+    /// Wall-clock limit of one attempt.
+    pub timeout: Duration,
+    /// How long it may wait.
+    pub queue_timeout: Duration,
+    /// Whether `queue_timeout` is the job's own, not its pool's.
+    pub own_deadline: bool,
+    /// How long the ended job is kept.
+    pub result_ttl: Duration,
+    /// At most one active job per key.
+    pub concurrency_key: Option<String>,
+    /// What to do when the key is held.
+    pub on_conflict: OnConflict,
+    /// Refuse it when no live worker serves the shard.
+    pub fail_fast: bool,
+    /// How long its idempotency key is kept, if it has one: so long the id is not accepted a second time.
+    pub idempotent_for: Duration,
+}
+
+/// What a shard may hold.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Most jobs that wait.
+    pub max_queued: u64,
+    /// Most bytes of input that wait.
+    pub max_queued_bytes: u64,
+    /// A worker silent for longer is not live.
+    pub liveness: Duration,
+}
+
+/// What became of a submit.
+#[derive(Debug)]
+pub enum Submitted {
+    /// Accepted: from now on it is not lost.
+    Accepted(Box<Job>),
+    /// A job with this id is there already, by an earlier send of the same submit.
+    Exists,
+    /// The shard holds as much as it may.
+    QueueFull,
+    /// Another job holds the concurrency key.
+    KeyHeld(JobId),
+    /// No live worker serves the shard.
+    NoLiveWorker,
+    /// The job with this id ended and its retention is over.
+    Gone,
+}
+
+/// What an idempotency key stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reservation {
+    /// The job that the key belongs to.
+    pub id: JobId,
+    /// The hash of the body that it was first sent with.
+    pub body_hash: String,
+}
+
+impl Queue {
+    /// Books an idempotency key for a job, or tells for which job it was booked before.
+    pub async fn reserve(&self, key: &str, wanted: &Reservation, kept: Duration) -> Result<Reservation, Error> {
+        let script = &self.inner.scripts.reserve;
+        let mut command = redis::cmd("EVALSHA");
+        command.arg(&script.sha).arg(1).arg(keys::idempotency(key));
+        command.arg(wanted.id.to_string()).arg(&wanted.body_hash).arg(ms(kept));
+        let [id, body_hash] = parts(self.inner.link.eval(script, &command).await?)?;
+        let id = String::from_redis_value(id)?.parse().map_err(Error::corrupt)?;
+        Ok(Reservation { id, body_hash: String::from_redis_value(body_hash)? })
+    }
+
+    /// Frees an idempotency key whose submit was refused, if it is still this job's.
+    pub async fn unreserve(&self, key: &str, id: &JobId) -> Result<(), Error> {
+        let script = &self.inner.scripts.unreserve;
+        let mut command = redis::cmd("EVALSHA");
+        command.arg(&script.sha).arg(1).arg(keys::idempotency(key)).arg(id.to_string());
+        self.inner.link.eval(script, &command).await.map(drop)
+    }
+
+    /// Accepts jobs of one shard, each judged alone; the answers stand in the order of the jobs.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] and [`Error::Unavailable`]: some of the jobs may have been accepted; send them again.
+    pub async fn enqueue(&self, shard: &Shard, limits: Limits, jobs: &[NewJob]) -> Result<Vec<Submitted>, Error> {
+        let mut answers = Vec::with_capacity(jobs.len());
+        for batch in batches(jobs) {
+            answers.extend(self.enqueue_batch(shard, limits, batch).await?);
+        }
+        Ok(answers)
+    }
+
+    async fn enqueue_batch(&self, shard: &Shard, limits: Limits, jobs: &[NewJob]) -> Result<Vec<Submitted>, Error> {
+        let states: Vec<State> = jobs.iter().map(NewJob::state).collect();
+        let reply = self.run(&self.inner.scripts.enqueue, shard, |command| {
+            command.arg(limits.max_queued).arg(limits.max_queued_bytes).arg(ms(limits.liveness));
+            for (job, state) in jobs.iter().zip(&states) {
+                let spec = serde_json::to_string(&job.spec).expect("texts always serialize");
+                command.arg(job.id.local.as_str()).arg(state.encode()).arg(spec).arg(job.input.get());
+                if job.metadata.is_empty() {
+                    command.arg("");
+                } else {
+                    command.arg(serde_json::to_string(&job.metadata).expect("texts always serialize"));
+                }
+                command.arg(ms(job.delay)).arg(u8::from(job.fail_fast));
+            }
+        });
+        let [replies, watched] = parts(reply.await?)?;
+        self.announce(shard, parse_ids(watched)?);
+        let replies = Vec::<Value>::from_redis_value(replies)?;
+        replies
+            .into_iter()
+            .zip(jobs.iter().zip(states))
+            .map(|(reply, (job, state))| answer(reply, shard, job, state))
+            .collect()
+    }
+}
+
+impl NewJob {
+    /// The record before any move: the script fills in times and status.
+    fn state(&self) -> State {
+        let key = self.concurrency_key.as_deref();
+        State {
+            priority: self.priority.number(),
+            max_attempts: self.max_attempts,
+            max_crashes: self.max_crashes,
+            run_at: self.run_at.map_or(0, |time| u64::try_from(time.as_millisecond()).unwrap_or(0)),
+            timeout: ms(self.timeout),
+            queue_timeout: ms(self.queue_timeout),
+            result_ttl: ms(self.result_ttl),
+            bytes: self.input.get().len() as u64,
+            own_deadline: u8::from(self.own_deadline),
+            key: key.unwrap_or_default().to_owned(),
+            conflict: State::conflict_number(self.on_conflict, key),
+            tags: self.tags(),
+            idempotent_until: ms(self.idempotent_for),
+            ..State::default()
+        }
+    }
+
+    /// The listings that the job asks for, beyond those that every job is in.
+    fn tags(&self) -> String {
+        let mut tags = Vec::new();
+        if let Some(owner) = &self.spec.owner {
+            tags.push(keys::tag("owner_service", &owner.service));
+            tags.push(keys::tag("owner_ref", &owner.reference));
+            tags.extend(owner.agent.iter().map(|agent| keys::tag("owner_agent", agent)));
+        }
+        tags.extend(self.concurrency_key.iter().map(|key| keys::tag("concurrency_key", key)));
+        tags.join(" ")
+    }
+}
+
+/// Cuts jobs into calls that stall the server only briefly.
+fn batches(jobs: &[NewJob]) -> impl Iterator<Item = &[NewJob]> {
+    let mut rest = jobs;
+    std::iter::from_fn(move || {
+        let mut bytes = 0;
+        let fits = rest.iter().take(JOBS_PER_CALL).take_while(|job| {
+            bytes += job.input.get().len();
+            bytes <= BYTES_PER_CALL
+        });
+        let (batch, others) = rest.split_at_checked(fits.count().max(1))?;
+        rest = others;
+        Some(batch)
+    })
+}
+
+fn answer(reply: Value, shard: &Shard, job: &NewJob, mut state: State) -> Result<Submitted, Error> {
+    let reply = Vec::<Value>::from_redis_value(reply)?;
+    let number = |place: usize| -> Result<u64, Error> {
+        let value = reply.get(place).ok_or_else(|| Error::corrupt("a short reply of enqueue"))?;
+        Ok(redis::from_redis_value_ref(value)?)
+    };
+    Ok(match number(0)? {
+        1 => {
+            state.status = u8::try_from(number(1)?).map_err(Error::corrupt)?;
+            (state.created, state.updated) = (number(2)?, number(2)?);
+            (state.run_at, state.expires) = (number(3)?, number(4)?);
+            let stored = Stored::accepted(state, job.spec.clone(), job.metadata.clone());
+            Submitted::Accepted(Box::new(stored.into_job(shard, job.id.local)?))
+        }
+        2 => Submitted::Exists,
+        3 => Submitted::QueueFull,
+        4 => {
+            let holder = reply.into_iter().nth(1).ok_or_else(|| Error::corrupt("a short reply of enqueue"))?;
+            let local = String::from_redis_value(holder)?.parse().map_err(Error::corrupt)?;
+            Submitted::KeyHeld(JobId { shard: shard.clone(), local })
+        }
+        5 => Submitted::NoLiveWorker,
+        6 => Submitted::Gone,
+        other => return Err(Error::corrupt(format!("enqueue answered {other}"))),
+    })
+}

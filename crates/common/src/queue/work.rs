@@ -1,0 +1,301 @@
+//! The moves of a worker: claim, renew, publish, settle, hand back, snooze, leave.
+
+use std::time::Duration;
+
+use redis::{FromRedisValue as _, Value};
+use serde_json::value::RawValue;
+
+use super::error::Error;
+use super::record::{State, json};
+use super::{LARGEST_COPIED_INPUT, Queue, ms, parse_ids, parts};
+use crate::ids::{Grant, JobId, LocalId, Shard, WorkerId};
+use crate::job::{JobError, JobSpec, Phase, Progress, Status};
+
+/// What a claim brought.
+#[derive(Debug)]
+pub struct Claim {
+    /// The jobs that this worker now holds.
+    pub jobs: Vec<ClaimedJob>,
+    /// Whether more may be waiting.
+    pub more: bool,
+    /// Whether the pool is paused.
+    pub paused: bool,
+}
+
+/// A job that a worker holds.
+#[derive(Debug)]
+pub struct ClaimedJob {
+    /// Names the job.
+    pub id: JobId,
+    /// The right to run this attempt.
+    pub grant: Grant,
+    /// What was fixed at submit.
+    pub spec: JobSpec,
+    /// The task's own object; `None` when it is large: see [`Queue::input`].
+    pub input: Option<Box<RawValue>>,
+    /// Which run this is, from 1.
+    pub attempt: u32,
+    /// How many failures end the job.
+    pub max_attempts: u32,
+    /// Wall-clock limit of this attempt.
+    pub timeout: Duration,
+    /// How long the job waited since it was due.
+    pub waited: Duration,
+}
+
+/// A job that a worker holds, by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// Names the job.
+    pub id: JobId,
+    /// The right to run it.
+    pub grant: Grant,
+}
+
+/// What a renewal says of one job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Renewal {
+    /// The lease runs anew.
+    Renewed,
+    /// The lease runs anew, but a caller wants the job cancelled.
+    CancelRequested,
+    /// The grant does not hold any more: stop, and settle nothing.
+    Lost,
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone)]
+pub enum Verdict {
+    /// With a result.
+    Completed(Box<RawValue>),
+    /// For good.
+    Failed(JobError),
+    /// To be tried again after a while, if attempts are left.
+    Retry(JobError, Duration),
+    /// Because a caller asked for it.
+    Cancelled(JobError),
+}
+
+/// What an attempt came to.
+#[derive(Debug, Clone)]
+pub struct Settlement {
+    /// Which attempt.
+    pub held: Held,
+    /// How it ended.
+    pub verdict: Verdict,
+    /// What it had put out, where it did not complete: a result with `partial: true`.
+    pub partial: Option<Box<RawValue>>,
+}
+
+/// Whether a settle, hand-back or snooze took effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settled {
+    /// Now.
+    Now(Status),
+    /// By an earlier send of the same call.
+    Before(Status),
+    /// Not at all: the grant does not hold any more.
+    Lost,
+}
+
+/// What an attempt puts out: chunks, or a note of how far it is.
+#[derive(Debug, Clone)]
+pub struct Output {
+    /// Which attempt.
+    pub held: Held,
+    /// The phase it is in now, where that changed.
+    pub phase: Option<Phase>,
+    /// How far it is, where that changed.
+    pub progress: Option<Progress>,
+    /// The number of the first chunk, from 1 in each attempt.
+    pub first: u64,
+    /// The chunks' data: JSON objects `{"seq","attempt","text","delta"}`.
+    pub chunks: Vec<String>,
+}
+
+impl Queue {
+    /// Takes up to `most` waiting jobs of a shard for `worker`. Sent again with the same `nonce`, it brings the same jobs.
+    ///
+    /// One call at a time per worker and shard: only the last claim can be repeated.
+    pub async fn claim(
+        &self,
+        shard: &Shard,
+        worker: &WorkerId,
+        nonce: &str,
+        most: usize,
+        lease: Duration,
+    ) -> Result<Claim, Error> {
+        let reply = self.run(&self.inner.scripts.claim, shard, |command| {
+            command.arg(worker.as_str()).arg(nonce).arg(most).arg(ms(lease)).arg(LARGEST_COPIED_INPUT);
+        });
+        let [state, jobs, watched] = parts(reply.await?)?;
+        self.announce(shard, parse_ids(watched)?);
+        let state = u8::from_redis_value(state)?;
+        let jobs = Vec::<Value>::from_redis_value(jobs)?;
+        let jobs = jobs.into_iter().map(|job| claimed(shard, job)).collect::<Result<_, _>>()?;
+        Ok(Claim { jobs, more: state == 1, paused: state == 2 })
+    }
+
+    /// Beats for `worker`, renews the leases of the jobs it lists, and names, where `audit` is set, those that it holds
+    /// and did not list. The renewals stand in the order of `jobs`.
+    pub async fn renew(
+        &self,
+        shard: &Shard,
+        worker: &WorkerId,
+        lease: Duration,
+        info: &str,
+        jobs: &[Held],
+        audit: bool,
+    ) -> Result<(Vec<Renewal>, Vec<Held>), Error> {
+        let reply = self.run(&self.inner.scripts.renew, shard, |command| {
+            command.arg(worker.as_str()).arg(ms(lease)).arg(info).arg(u8::from(audit));
+            for held in jobs {
+                command.arg(held.id.local.as_str()).arg(held.grant.as_str());
+            }
+        });
+        let [renewals, unlisted] = parts(reply.await?)?;
+        let renewals = self::renewals(renewals)?;
+        let unlisted = Vec::<(String, String)>::from_redis_value(unlisted)?;
+        let unlisted = unlisted.into_iter().map(|(id, grant)| held(shard, &id, &grant)).collect::<Result<_, _>>()?;
+        Ok((renewals, unlisted))
+    }
+
+    /// Keeps and announces what attempts of one shard put out; `true` where the grant still held.
+    /// At most `max_chunks` are kept per job.
+    pub async fn publish(&self, shard: &Shard, max_chunks: u64, outputs: &[Output]) -> Result<Vec<bool>, Error> {
+        let reply = self.run(&self.inner.scripts.publish, shard, |command| {
+            command.arg(max_chunks);
+            for output in outputs {
+                command.arg(output.held.id.local.as_str()).arg(output.held.grant.as_str());
+                command.arg(output.phase.map_or(0, Phase::number));
+                match &output.progress {
+                    Some(progress) => command.arg(to_json(progress)),
+                    None => command.arg(""),
+                };
+                command.arg(output.first).arg(output.chunks.len()).arg(&output.chunks);
+            }
+        });
+        let [replies, watched] = parts(reply.await?)?;
+        self.announce(shard, parse_ids(watched)?);
+        Ok(Vec::<i64>::from_redis_value(replies)?.into_iter().map(|reply| reply == 1).collect())
+    }
+
+    /// Writes what attempts of one shard came to, each judged alone. Also tells when the next retry is due, Unix time in ms.
+    pub async fn settle(
+        &self,
+        shard: &Shard,
+        settlements: &[Settlement],
+    ) -> Result<(Vec<Settled>, Option<u64>), Error> {
+        let reply = self.run(&self.inner.scripts.settle, shard, |command| {
+            for Settlement { held, verdict, partial } in settlements {
+                let kept = partial.as_deref().map_or("", RawValue::get);
+                let (outcome, delay, error, result) = match verdict {
+                    Verdict::Completed(result) => (1, 0, String::new(), result.get()),
+                    Verdict::Failed(error) => (2, 0, to_json(error), kept),
+                    Verdict::Retry(error, delay) => (3, ms(*delay), to_json(error), kept),
+                    Verdict::Cancelled(error) => (4, 0, to_json(error), kept),
+                };
+                command.arg(held.id.local.as_str()).arg(held.grant.as_str());
+                command.arg(outcome).arg(delay).arg(error).arg(result);
+            }
+        });
+        let [replies, watched, next_due] = parts(reply.await?)?;
+        self.announce(shard, parse_ids(watched)?);
+        Ok((settled(replies)?, Some(u64::from_redis_value(next_due)?).filter(|due| *due > 0)))
+    }
+
+    /// Returns running jobs of one shard to the head of the queue, their attempt not counted.
+    pub async fn hand_back(&self, shard: &Shard, jobs: &[Held]) -> Result<Vec<Settled>, Error> {
+        let reply = self.run(&self.inner.scripts.hand_back, shard, |command| {
+            for held in jobs {
+                command.arg(held.id.local.as_str()).arg(held.grant.as_str());
+            }
+        });
+        let [replies, watched] = parts(reply.await?)?;
+        self.announce(shard, parse_ids(watched)?);
+        settled(replies)
+    }
+
+    /// Puts a running job off without counting the attempt. Also tells when it is due, Unix time in ms.
+    pub async fn snooze(
+        &self,
+        held: &Held,
+        delay: Duration,
+        why: Option<&JobError>,
+    ) -> Result<(Settled, Option<u64>), Error> {
+        let shard = &held.id.shard;
+        let reply = self.run(&self.inner.scripts.snooze, shard, |command| {
+            command.arg(held.id.local.as_str()).arg(held.grant.as_str()).arg(ms(delay));
+            command.arg(why.map(to_json).unwrap_or_default());
+        });
+        let [replies, watched, next_due] = parts(reply.await?)?;
+        self.announce(shard, parse_ids(watched)?);
+        let answer = settled(replies)?.pop().ok_or_else(|| Error::corrupt("an empty reply of snooze"))?;
+        Ok((answer, Some(u64::from_redis_value(next_due)?).filter(|due| *due > 0)))
+    }
+
+    /// Takes a worker that stops in good order off the lists; `false` when it still holds jobs.
+    pub async fn leave(&self, shard: &Shard, worker: &WorkerId) -> Result<bool, Error> {
+        let reply = self.run(&self.inner.scripts.leave, shard, |command| {
+            command.arg(worker.as_str());
+        });
+        Ok(bool::from_redis_value(reply.await?)?)
+    }
+}
+
+fn claimed(shard: &Shard, value: Value) -> Result<ClaimedJob, Error> {
+    let [id, state, spec, input] = parts(value)?;
+    let state = State::decode(&Vec::<u8>::from_redis_value(state)?)?;
+    let local: LocalId = String::from_redis_value(id)?.parse().map_err(Error::corrupt)?;
+    Ok(ClaimedJob {
+        id: JobId { shard: shard.clone(), local },
+        grant: state.grant()?,
+        spec: json(&Vec::<u8>::from_redis_value(spec)?)?,
+        input: Option::<Vec<u8>>::from_redis_value(input)?.map(|bytes| json(&bytes)).transpose()?,
+        attempt: state.attempts,
+        max_attempts: state.max_attempts,
+        timeout: Duration::from_millis(state.timeout),
+        waited: Duration::from_millis(state.started.saturating_sub(state.run_at)),
+    })
+}
+
+fn held(shard: &Shard, id: &str, grant: &str) -> Result<Held, Error> {
+    let local = id.parse().map_err(Error::corrupt)?;
+    Ok(Held { id: JobId { shard: shard.clone(), local }, grant: grant.parse().map_err(Error::corrupt)? })
+}
+
+fn renewals(value: Value) -> Result<Vec<Renewal>, Error> {
+    let replies = Vec::<i64>::from_redis_value(value)?;
+    replies
+        .into_iter()
+        .map(|reply| match reply {
+            1 => Ok(Renewal::Renewed),
+            2 => Ok(Renewal::CancelRequested),
+            3 => Ok(Renewal::Lost),
+            other => Err(Error::corrupt(format!("renew answered {other}"))),
+        })
+        .collect()
+}
+
+fn settled(value: Value) -> Result<Vec<Settled>, Error> {
+    let status = |number: Option<&u8>| {
+        number.copied().and_then(Status::from_number).ok_or_else(|| Error::corrupt("a reply without a known status"))
+    };
+    let replies = Vec::<Vec<i64>>::from_redis_value(value)?;
+    replies
+        .into_iter()
+        .map(|reply| {
+            let reply: Vec<u8> = reply.into_iter().map(|number| u8::try_from(number).unwrap_or(0)).collect();
+            match reply.first() {
+                Some(1) => Ok(Settled::Now(status(reply.get(1))?)),
+                Some(2) => Ok(Settled::Before(status(reply.get(1))?)),
+                Some(3) => Ok(Settled::Lost),
+                _ => Err(Error::corrupt("a settle without a known answer")),
+            }
+        })
+        .collect()
+}
+
+fn to_json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).expect("texts and numbers always serialize")
+}

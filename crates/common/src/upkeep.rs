@@ -1,0 +1,158 @@
+//! The promoter, the reaper and the pruner: they run in every process, API and worker alike, without a leader.
+//!
+//! Each is a move of the queue on a timer. Owns no state: what one process began, another goes on with.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::RngExt as _;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::ids::{PoolName, Shard};
+use crate::job::Status;
+use crate::metrics;
+use crate::queue::{Queue, ReclaimPolicy};
+
+/// How often each process looks for due jobs when it knows of none sooner.
+const PROMOTE_EVERY: Duration = Duration::from_millis(1000);
+/// How often each process looks for jobs over their deadline or retention, and for what is amiss.
+const TIDY_EVERY: Duration = Duration::from_secs(2);
+
+/// Wakes the promoter of this process.
+#[derive(Debug, Clone)]
+pub struct UpkeepHandle {
+    due: Arc<Notify>,
+}
+
+impl UpkeepHandle {
+    /// Says that this process scheduled something: it may be due before the promoter looks next.
+    pub fn nudge(&self) {
+        self.due.notify_one();
+    }
+}
+
+/// The services of one process over some shards.
+#[derive(Debug)]
+pub struct Upkeep {
+    queue: Queue,
+    shards: Vec<(Shard, ReclaimPolicy)>,
+    due: Arc<Notify>,
+}
+
+impl Upkeep {
+    /// Services over all shards of the configured pools.
+    pub fn new(queue: Queue, config: &Config, pools: &[PoolName]) -> (Self, UpkeepHandle) {
+        let due = Arc::new(Notify::new());
+        let handle = UpkeepHandle { due: due.clone() };
+        let shards = pools.iter().filter_map(|name| Some((name, config.pools.get(name)?)));
+        let shards = shards.flat_map(|(name, pool)| {
+            let policy = reclaim_policy(config, pool);
+            name.shards().map(move |shard| (shard, policy))
+        });
+        (Self { queue, shards: shards.collect(), due }, handle)
+    }
+
+    /// Runs until `shutdown`. An error of Redis is noted and the move tried again at its next time.
+    pub async fn run(self, shutdown: CancellationToken) {
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            _ = async { tokio::join!(self.promote(), self.reap(), self.tidy()) } => {}
+        }
+    }
+
+    /// Queues what is due, at the time at which it is due.
+    async fn promote(&self) {
+        loop {
+            let mut wait = jittered(PROMOTE_EVERY);
+            for (shard, _) in &self.shards {
+                match self.queue.promote(shard).await {
+                    Ok(promoted) => {
+                        metrics::promoted(&shard.pool, promoted.count as u64);
+                        wait = if promoted.more() { Duration::ZERO } else { wait.min(self.until(promoted.next_due)) };
+                    }
+                    Err(error) => tracing::debug!(%error, %shard, "promote failed"),
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = self.due.notified() => {}
+            }
+        }
+    }
+
+    /// Time until a due time by Redis' clock. Ours may differ: the next look then tells the rest.
+    fn until(&self, due: Option<u64>) -> Duration {
+        let now = u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0);
+        due.map_or(PROMOTE_EVERY, |due| Duration::from_millis(due.saturating_sub(now).max(1)))
+    }
+
+    /// Takes jobs from workers that died or fell silent.
+    async fn reap(&self) {
+        let every = self.shards.iter().map(|(_, policy)| reap_interval(policy.liveness)).min().unwrap_or(TIDY_EVERY);
+        loop {
+            let begun = Instant::now();
+            for (shard, policy) in &self.shards {
+                match self.queue.reclaim(shard, policy).await {
+                    Ok(reclaimed) if !reclaimed.jobs.is_empty() => {
+                        let failed = reclaimed.jobs.iter().filter(|(_, status)| *status == Status::Failed).count();
+                        tracing::warn!(%shard, jobs = reclaimed.jobs.len(), failed, "jobs reclaimed from silent workers");
+                        metrics::reclaimed(&shard.pool, reclaimed.jobs.len() as u64);
+                        if reclaimed.jobs.iter().any(|(_, status)| *status == Status::Retrying) {
+                            self.due.notify_one();
+                        }
+                    }
+                    Ok(_) => {}
+                    Err(error) => tracing::debug!(%error, %shard, "reclaim failed"),
+                }
+            }
+            tokio::time::sleep_until(begun + jittered(every)).await;
+        }
+    }
+
+    /// Ends what waited too long, forgets what was kept long enough, mends what no move can have left behind.
+    async fn tidy(&self) {
+        loop {
+            tokio::time::sleep(jittered(TIDY_EVERY)).await;
+            for (shard, policy) in &self.shards {
+                if let Err(error) = self.tidy_shard(shard, policy.lease).await {
+                    tracing::debug!(%error, %shard, "tidying failed");
+                }
+            }
+        }
+    }
+
+    async fn tidy_shard(&self, shard: &Shard, lease: Duration) -> Result<(), crate::queue::Error> {
+        let pool = &shard.pool;
+        metrics::expired(pool, self.queue.expire(shard).await? as u64);
+        metrics::pruned(pool, self.queue.prune(shard).await? as u64);
+        let mended = self.queue.audit(shard, lease).await?;
+        if mended > 0 {
+            tracing::warn!(%shard, mended, "audit mended records or entries");
+        }
+        Ok(())
+    }
+}
+
+/// How the reaper judges a pool's jobs.
+fn reclaim_policy(config: &Config, pool: &crate::config::PoolConfig) -> ReclaimPolicy {
+    let liveness = config.worker.liveness;
+    ReclaimPolicy {
+        lease: pool.lease,
+        liveness,
+        gap: liveness / 2,
+        delay: pool.retry.delay(crate::code::ErrorCode::StaleWorker),
+    }
+}
+
+/// Often enough that a death is seen within a tenth of `liveness`, and no oftener than that needs.
+fn reap_interval(liveness: Duration) -> Duration {
+    (liveness / 10).clamp(Duration::from_millis(100), Duration::from_secs(1))
+}
+
+/// Spreads the processes' timers, so that they do not all ask at once.
+fn jittered(every: Duration) -> Duration {
+    every.mul_f64(rand::rng().random_range(0.8..1.0))
+}

@@ -1,0 +1,140 @@
+//! The providers: the only code that knows vendors and their wire formats.
+//!
+//! A provider answers one request and classifies what went wrong. It never retries: the job does.
+
+use std::fmt;
+
+use overshot_common::config::{ProviderConfig, ProviderKind};
+use overshot_common::job::Phase;
+use overshot_common::task::chat::RequestBody;
+use serde_json::value::RawValue;
+
+use crate::tasks::Sink;
+
+mod answer;
+mod failure;
+mod openai;
+mod simulated;
+
+pub(crate) use answer::{Answer, ToolCalls};
+pub use failure::{ProviderFailure, Then};
+
+/// One configured provider. Shared by all jobs of a process; its connections are kept and used again.
+pub struct Provider {
+    name: String,
+    backend: Backend,
+}
+
+enum Backend {
+    OpenAi(openai::Client),
+    Simulated(simulated::Simulated),
+}
+
+impl Provider {
+    /// Makes a provider ready to call; calls nothing. `env` looks up the variable that holds its key.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the configuration, with its key. Never the API key itself.
+    pub fn new(
+        name: &str,
+        config: &ProviderConfig,
+        env: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, String> {
+        let limit = config.request_timeout;
+        let backend = match &config.kind {
+            ProviderKind::OpenAi(http) => {
+                openai::Client::new(http, "", limit, env).map(Backend::OpenAi)
+            }
+            // Ollama serves the same API under /v1.
+            ProviderKind::Ollama(http) => {
+                openai::Client::new(http, "/v1", limit, env).map(Backend::OpenAi)
+            }
+            ProviderKind::Simulated(settings) => {
+                Ok(Backend::Simulated(simulated::Simulated::new(settings, limit)))
+            }
+        };
+        let backend = backend.map_err(|mistake| format!("providers.{name}.{mistake}"))?;
+        Ok(Self { name: name.to_owned(), backend })
+    }
+
+    /// Its name in the configuration.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Answers one chat completion.
+    ///
+    /// # Errors
+    ///
+    /// What went wrong, and what the job should do. What the sink was given by then stays given.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the connection of this request.
+    pub async fn chat(
+        &self,
+        request: &ChatRequest,
+        sink: &mut impl Sink,
+    ) -> Result<ChatOutput, ProviderFailure> {
+        sink.phase(Phase::Working);
+        let output =
+            Output { sink, publish: request.publish, answer: Answer::default(), pieces: 0 };
+        match &self.backend {
+            Backend::OpenAi(client) => client.chat(&request.body, output).await,
+            Backend::Simulated(simulated) => simulated.chat(request, output).await,
+        }
+    }
+}
+
+impl fmt::Debug for Provider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Provider").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// What a provider is asked.
+#[derive(Debug)]
+pub struct ChatRequest {
+    /// The request; asks for a stream.
+    pub body: RequestBody,
+    /// Whether pieces go to the sink.
+    pub publish: bool,
+    /// See [`crate::tasks::Attempt::seed`].
+    pub seed: u64,
+}
+
+/// What a provider answered.
+#[derive(Debug, Default)]
+pub struct ChatOutput {
+    pub(crate) answer: Answer,
+    pub(crate) model: Option<String>,
+    pub(crate) usage: Option<Box<RawValue>>,
+    pub(crate) finish_reason: Option<String>,
+}
+
+/// The answer as it grows, and who is told of it.
+struct Output<'a, S> {
+    sink: &'a mut S,
+    publish: bool,
+    answer: Answer,
+    pieces: u64,
+}
+
+impl<S: Sink> Output<'_, S> {
+    /// Takes a delta, or the whole message of an answer without a stream. One that holds nothing but a role is no
+    /// output: it says only that the provider has begun.
+    async fn push(&mut self, delta: &RawValue) -> Result<(), ProviderFailure> {
+        let text = self.answer.push(delta).map_err(ProviderFailure::bad_response)?;
+        let Some(text) = text else { return Ok(()) };
+        self.pieces += 1;
+        self.sink.progress(self.pieces, None, "chunks");
+        if self.publish {
+            if self.pieces == 1 {
+                self.sink.phase(Phase::Streaming);
+            }
+            self.sink.chunk(&text, delta).await;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,164 @@
+//! Chat completions over HTTP, as OpenAI defined them and vLLM, llama.cpp, Ollama and gateways serve them.
+//!
+//! A call asks for a stream and takes a plain JSON answer as well. Any error ends it: nothing is sent twice.
+
+use std::time::Duration;
+
+use overshot_common::code::ErrorCode;
+use overshot_common::config::HttpProvider;
+use overshot_common::task::chat::RequestBody;
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
+use reqwest::{Response, Url};
+use tokio::time::timeout;
+
+use super::{ChatOutput, Output, ProviderFailure};
+use crate::tasks::Sink;
+
+mod answering;
+mod errors;
+mod retry_after;
+mod sse;
+#[cfg(test)]
+mod tests;
+
+/// How long a connection may take to stand.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Below the 5 s after which uvicorn, under vLLM and many others, closes an idle connection: a request that meets the
+/// close on its way is lost, and cannot be told from one that the server died under.
+const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// The most that is read of an error's body.
+const ERROR_BYTES_MAX: usize = 64 << 10;
+
+/// A server that speaks the API.
+pub(super) struct Client {
+    http: reqwest::Client,
+    url: Url,
+    request_timeout: Duration,
+}
+
+impl Client {
+    /// A client for `base_url` and `suffix`, unless the URL ends with it already.
+    pub(super) fn new(
+        config: &HttpProvider,
+        suffix: &str,
+        request_timeout: Duration,
+        env: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, String> {
+        let base = config.base_url.trim_end_matches('/');
+        let suffix = if base.ends_with(suffix) { "" } else { suffix };
+        let url = Url::parse(&format!("{base}{suffix}/chat/completions"))
+            .map_err(|_| "base_url: is not a URL")?;
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream, application/json"));
+        if let Some(variable) = &config.api_key_env {
+            headers.insert(AUTHORIZATION, authorization(variable, env)?);
+        }
+        let http = reqwest::Client::builder()
+            .default_headers(headers)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .pool_idle_timeout(POOL_IDLE_TIMEOUT)
+            .redirect(reqwest::redirect::Policy::none())
+            .tcp_nodelay(true)
+            .no_proxy()
+            .build()
+            .map_err(|_| "base_url: no HTTP client can be made for it")?;
+        Ok(Self { http, url, request_timeout })
+    }
+
+    /// One chat completion, within `request_timeout` from the first byte sent to the last one read.
+    pub(super) async fn chat<S: Sink>(
+        &self,
+        body: &RequestBody,
+        output: Output<'_, S>,
+    ) -> Result<ChatOutput, ProviderFailure> {
+        let limit = self.request_timeout;
+        timeout(limit, self.call(body, output))
+            .await
+            .map_err(|_| ProviderFailure::timeout(limit))?
+    }
+
+    async fn call<S: Sink>(
+        &self,
+        body: &RequestBody,
+        output: Output<'_, S>,
+    ) -> Result<ChatOutput, ProviderFailure> {
+        let body = serde_json::to_vec(body).expect("names and JSON values always serialize");
+        let response = self
+            .http
+            .post(self.url.clone())
+            .body(body)
+            .send()
+            .await
+            .map_err(|error| errors::unreachable(&error))?;
+        if !response.status().is_success() {
+            return Err(refusal(response).await);
+        }
+        match form(&response) {
+            Form::Stream => answering::read_stream(response, output).await,
+            Form::Json => answering::read_json(response, output).await,
+            Form::Other => {
+                Err(ProviderFailure::bad_response("it is neither an event stream nor JSON"))
+            }
+        }
+    }
+}
+
+fn authorization(
+    variable: &str,
+    env: impl Fn(&str) -> Option<String>,
+) -> Result<HeaderValue, String> {
+    let key = env(variable).map(|key| key.trim().to_owned()).filter(|key| !key.is_empty());
+    let key = key.ok_or_else(|| format!("api_key_env: the variable {variable} is not set"))?;
+    let mut value = HeaderValue::try_from(format!("Bearer {key}")).map_err(|_| {
+        format!("api_key_env: the variable {variable} holds what no header can carry")
+    })?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+enum Form {
+    Stream,
+    Json,
+    Other,
+}
+
+/// A missing or plain type is taken for a stream: some proxies lose it.
+fn form(response: &Response) -> Form {
+    let header = response
+        .headers()
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    let essence = header.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    match essence.as_str() {
+        "" | "text/event-stream" | "text/plain" | "application/octet-stream" => Form::Stream,
+        json if json.ends_with("json") => Form::Json,
+        _ => Form::Other,
+    }
+}
+
+async fn refusal(mut response: Response) -> ProviderFailure {
+    let status = response.status().as_u16();
+    let retry_after = retry_after::read(response.headers());
+    let mut body = Vec::new();
+    // A body that breaks off says less, but the status stands.
+    while let Ok(Some(bytes)) = response.chunk().await {
+        body.extend_from_slice(&bytes);
+        if body.len() > ERROR_BYTES_MAX {
+            break;
+        }
+    }
+    errors::ProviderError::parse(&body).classify(status, retry_after)
+}
+
+/// The connection broke after the first byte.
+fn broken(error: &reqwest::Error) -> ProviderFailure {
+    let cause = errors::cause(error);
+    ProviderFailure::retry(
+        ErrorCode::ProviderError,
+        format!("the provider's answer broke off in the middle{cause}"),
+    )
+}

@@ -1,0 +1,84 @@
+//! The built-in kinds of task: each turns an attempt at a job into an [`Outcome`], by way of a provider.
+//!
+//! Knows nothing of the queue: what it has to tell while it works goes to a [`Sink`].
+
+use std::future::Future;
+
+use overshot_common::config::{Config, TaskKind};
+use overshot_common::job::Phase;
+use serde_json::value::RawValue;
+
+use crate::outcome::Outcome;
+use crate::providers::Provider;
+
+mod chat;
+mod partial;
+#[cfg(test)]
+pub(crate) mod recorder;
+
+pub use partial::Partial;
+
+/// Everything that a task may know of its attempt.
+#[derive(Debug, Clone, Copy)]
+pub struct Attempt<'a> {
+    /// The task's name, aliases resolved.
+    pub task: &'a str,
+    /// The model asked for; none leaves the choice to the provider.
+    pub model: Option<&'a str>,
+    /// The job's input.
+    pub input: &'a RawValue,
+    /// Whether output goes to [`Sink::chunk`] as it comes.
+    pub stream: bool,
+    /// What the simulated provider draws its jitter and errors from; the same seed gives the same attempt.
+    pub seed: u64,
+}
+
+/// Where a task reports while it works.
+pub trait Sink: Send {
+    /// What the attempt is at now.
+    fn phase(&mut self, phase: Phase);
+
+    /// How far the attempt is: `done` of `total` (where known), in `unit` (`chunks`). Called for every piece of output,
+    /// of jobs without a stream too, so that a stalled attempt can be told from a long one.
+    fn progress(&mut self, done: u64, total: Option<u64>, unit: &'static str);
+
+    /// Takes one piece of output: its text and the provider's whole delta object. May hold the task back; that time
+    /// counts against the provider's `request_timeout`. Pieces come in order and only if the attempt streams.
+    fn chunk(&mut self, text: &str, delta: &RawValue) -> impl Future<Output = ()> + Send;
+}
+
+/// A built-in kind of task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A chat completion.
+    Chat,
+}
+
+impl Kind {
+    /// The kind that runs a task of that name: a built-in one, an alias, or a name under `[tasks]`. `None`: this
+    /// worker knows none.
+    pub fn of(task: &str, config: &Config) -> Option<Self> {
+        let named = || config.tasks.get(task).map(|task| task.kind);
+        match TaskKind::builtin(task).or_else(named)? {
+            TaskKind::Chat => Some(Self::Chat),
+            TaskKind::Embedding | TaskKind::Transcription => None,
+        }
+    }
+}
+
+/// Runs one attempt to its end.
+///
+/// # Cancel safety
+///
+/// Dropping the future drops the provider's connection at once, which is how a provider learns to stop. Nothing else
+/// is left behind. What the sink was given stays given.
+pub async fn run(
+    kind: Kind,
+    attempt: &Attempt<'_>,
+    provider: &Provider,
+    sink: &mut impl Sink,
+) -> Outcome {
+    match kind {
+        Kind::Chat => chat::run(attempt, provider, sink).await,
+    }
+}
