@@ -1,1 +1,6 @@
 //! End-to-end tests.
+//!
+//! Every test owns its Redis and its processes, and all run at once.
+#![allow(clippy::unwrap_used, reason = "a test may stop where it stands")]
+
+mod queue;

@@ -1,1 +1,23 @@
-//! Shared parts of the tests.
+//! Shared parts of the tests: a private Redis, the real programs, a scripted provider, a proxy that breaks connections.
+//!
+//! Everything here belongs to one test and is gone with it. A part that cannot do its work panics, as tests do.
+
+mod chaos_proxy;
+mod client;
+mod eventually;
+mod fleet;
+mod openai_stub;
+mod process;
+mod redis_server;
+
+pub use chaos_proxy::ChaosProxy;
+pub use client::{Answer, Client, Event, Events};
+pub use fleet::{Fleet, FleetOptions};
+pub use openai_stub::{OpenAiStub, Reply, Seen};
+pub use process::{Process, Program};
+pub use redis_server::{RedisOptions, RedisServer};
+
+use std::time::Duration;
+
+/// How long a test waits for what must come.
+pub const PATIENCE: Duration = Duration::from_secs(20);

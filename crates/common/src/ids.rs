@@ -4,10 +4,10 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize};
-use ulid::Ulid;
+use ulid::{Generator, Ulid};
 
 /// Why a text is not the identifier it should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -157,8 +157,14 @@ pub struct JobId {
 }
 
 /// The part of a [`JobId`] that is unique within its shard; Redis keys and entries hold only this.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LocalId([u8; 26]);
+
+impl fmt::Debug for LocalId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
 
 impl LocalId {
     /// The identifier as text.
@@ -186,10 +192,14 @@ impl FromStr for LocalId {
 }
 
 impl JobId {
-    /// Makes a new id in `shard`.
+    /// Makes a new id in `shard`. The ids of one process grow, so that a listing keeps the order of its submits.
     pub fn new(shard: Shard) -> Self {
+        static GENERATOR: Mutex<Generator> = Mutex::new(Generator::new());
+        let mut generator = GENERATOR.lock().expect("no holder of this lock can panic");
+        // It fails only when 2^80 ids were made within a millisecond.
+        let ulid = generator.generate().unwrap_or_default();
         let mut buffer = [0; 26];
-        Ulid::new().array_to_str(&mut buffer).make_ascii_lowercase();
+        ulid.array_to_str(&mut buffer).make_ascii_lowercase();
         Self { shard, local: LocalId(buffer) }
     }
 }

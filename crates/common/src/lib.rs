@@ -10,5 +10,6 @@ pub mod ids;
 pub mod job;
 pub mod metrics;
 pub mod queue;
+pub mod task;
 pub mod telemetry;
 pub mod upkeep;

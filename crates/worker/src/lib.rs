@@ -1,1 +1,5 @@
-//! stub
+//! The worker.
+
+pub mod outcome;
+pub mod providers;
+pub mod tasks;

@@ -37,9 +37,7 @@ impl Outcome {
     pub fn error(&self) -> Option<&JobError> {
         match self {
             Self::Done(_) => None,
-            Self::Retry { error, .. } | Self::Fail { error } | Self::Snooze { error, .. } => {
-                Some(error)
-            }
+            Self::Retry { error, .. } | Self::Fail { error } | Self::Snooze { error, .. } => Some(error),
         }
     }
 

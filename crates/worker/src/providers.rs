@@ -36,23 +36,13 @@ impl Provider {
     /// # Errors
     ///
     /// What is wrong with the configuration, with its key. Never the API key itself.
-    pub fn new(
-        name: &str,
-        config: &ProviderConfig,
-        env: impl Fn(&str) -> Option<String>,
-    ) -> Result<Self, String> {
+    pub fn new(name: &str, config: &ProviderConfig, env: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
         let limit = config.request_timeout;
         let backend = match &config.kind {
-            ProviderKind::OpenAi(http) => {
-                openai::Client::new(http, "", limit, env).map(Backend::OpenAi)
-            }
+            ProviderKind::OpenAi(http) => openai::Client::new(http, "", limit, env).map(Backend::OpenAi),
             // Ollama serves the same API under /v1.
-            ProviderKind::Ollama(http) => {
-                openai::Client::new(http, "/v1", limit, env).map(Backend::OpenAi)
-            }
-            ProviderKind::Simulated(settings) => {
-                Ok(Backend::Simulated(simulated::Simulated::new(settings, limit)))
-            }
+            ProviderKind::Ollama(http) => openai::Client::new(http, "/v1", limit, env).map(Backend::OpenAi),
+            ProviderKind::Simulated(settings) => Ok(Backend::Simulated(simulated::Simulated::new(settings, limit))),
         };
         let backend = backend.map_err(|mistake| format!("providers.{name}.{mistake}"))?;
         Ok(Self { name: name.to_owned(), backend })
@@ -72,14 +62,9 @@ impl Provider {
     /// # Cancel safety
     ///
     /// Dropping the future closes the connection of this request.
-    pub async fn chat(
-        &self,
-        request: &ChatRequest,
-        sink: &mut impl Sink,
-    ) -> Result<ChatOutput, ProviderFailure> {
+    pub async fn chat(&self, request: &ChatRequest, sink: &mut impl Sink) -> Result<ChatOutput, ProviderFailure> {
         sink.phase(Phase::Working);
-        let output =
-            Output { sink, publish: request.publish, answer: Answer::default(), pieces: 0 };
+        let output = Output { sink, publish: request.publish, answer: Answer::default(), pieces: 0 };
         match &self.backend {
             Backend::OpenAi(client) => client.chat(&request.body, output).await,
             Backend::Simulated(simulated) => simulated.chat(request, output).await,

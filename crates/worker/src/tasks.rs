@@ -72,12 +72,7 @@ impl Kind {
 ///
 /// Dropping the future drops the provider's connection at once, which is how a provider learns to stop. Nothing else
 /// is left behind. What the sink was given stays given.
-pub async fn run(
-    kind: Kind,
-    attempt: &Attempt<'_>,
-    provider: &Provider,
-    sink: &mut impl Sink,
-) -> Outcome {
+pub async fn run(kind: Kind, attempt: &Attempt<'_>, provider: &Provider, sink: &mut impl Sink) -> Outcome {
     match kind {
         Kind::Chat => chat::run(attempt, provider, sink).await,
     }

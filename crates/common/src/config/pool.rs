@@ -25,8 +25,6 @@ pub struct PoolConfig {
     pub max_queued: u64,
     /// How many bytes the inputs of waiting jobs may hold; default 1 GiB.
     pub max_queued_bytes: u64,
-    /// The largest input of one job, in bytes; by default only `max_body_bytes` bounds it.
-    pub max_request_bytes: Option<u64>,
     /// Workers lost under one job before it ends as `stale_worker`, 0 to 100; default 3.
     pub max_crashes: u32,
     /// How long an ended job is kept, in every terminal status; default 24 h.
@@ -60,7 +58,6 @@ impl Default for PoolConfig {
             queue_timeout: Duration::from_secs(3600),
             max_queued: 100_000,
             max_queued_bytes: 1 << 30,
-            max_request_bytes: None,
             max_crashes: 3,
             result_ttl: Duration::from_secs(24 * 3600),
             max_chunks: 10_000,
@@ -86,7 +83,6 @@ impl PoolConfig {
             queue_timeout: from.duration(mistakes, "queue_timeout", &POSITIVE, default.queue_timeout),
             max_queued: from.integer(mistakes, "max_queued", &(1..=1_000_000_000), default.max_queued),
             max_queued_bytes: from.bytes(mistakes, "max_queued_bytes", &sizes).unwrap_or(default.max_queued_bytes),
-            max_request_bytes: from.bytes(mistakes, "max_request_bytes", &sizes),
             max_crashes: from.integer(mistakes, "max_crashes", &(0..=100), default.max_crashes),
             result_ttl: from.duration(mistakes, "result_ttl", &POSITIVE, default.result_ttl),
             max_chunks: from.integer(mistakes, "max_chunks", &(1..=1_000_000), default.max_chunks),

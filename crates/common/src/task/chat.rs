@@ -37,11 +37,7 @@ pub fn validate(input: &RawValue) -> Result<(), InvalidInput> {
 /// # Errors
 ///
 /// The first mistake found, with its place.
-pub fn request_body(
-    input: &RawValue,
-    model: Option<&str>,
-    stream: bool,
-) -> Result<RequestBody, InvalidInput> {
+pub fn request_body(input: &RawValue, model: Option<&str>, stream: bool) -> Result<RequestBody, InvalidInput> {
     let input = Input::parse(input)?;
     let mut members = BTreeMap::new();
     for (name, value) in &input.parameters {
@@ -114,10 +110,7 @@ impl<'a> Input<'a> {
         let stream_options = optional_object(&members, "stream_options")?;
         let extra_body = optional_object(&members, "extra_body")?;
         if let Some(name) = RESERVED.iter().find(|name| extra_body.contains_key(**name)) {
-            return Err(InvalidInput::new(
-                format!("input.extra_body.{name}"),
-                "cannot be set by `extra_body`",
-            ));
+            return Err(InvalidInput::new(format!("input.extra_body.{name}"), "cannot be set by `extra_body`"));
         }
         Ok(Self { messages, parameters: known, stream_options, extra_body })
     }
@@ -134,10 +127,7 @@ impl<'a> Messages<'a> {
                 }
             }
             if system.is_none() && user.is_none() {
-                return Err(InvalidInput::new(
-                    "input.messages",
-                    "is required, or `system` and `user`",
-                ));
+                return Err(InvalidInput::new("input.messages", "is required, or `system` and `user`"));
             }
             return Ok(Self::Compact { system, user });
         };
@@ -158,9 +148,7 @@ impl<'a> Messages<'a> {
         match self {
             Self::Full(messages) => (*messages).to_owned(),
             Self::Compact { system, user } => {
-                let message = |role, content: &Option<&'a RawValue>| {
-                    content.map(|content| Message { role, content })
-                };
+                let message = |role, content: &Option<&'a RawValue>| content.map(|content| Message { role, content });
                 let both = [message("system", system), message("user", user)];
                 raw(&both.into_iter().flatten().collect::<Vec<_>>())
             }
@@ -169,8 +157,7 @@ impl<'a> Messages<'a> {
 }
 
 fn check_messages(messages: &RawValue) -> Result<(), InvalidInput> {
-    let wrong =
-        || InvalidInput::new("input.messages", "must be an array of messages, at least one");
+    let wrong = || InvalidInput::new("input.messages", "must be an array of messages, at least one");
     let list: Vec<&RawValue> = serde_json::from_str(messages.get()).map_err(|_| wrong())?;
     if list.is_empty() {
         return Err(wrong());
@@ -191,9 +178,7 @@ fn object<'a>(value: &'a RawValue, param: &str) -> Result<Members<'a>, InvalidIn
 }
 
 fn optional_object<'a>(members: &Members<'a>, name: &str) -> Result<Members<'a>, InvalidInput> {
-    members
-        .get(name)
-        .map_or_else(|| Ok(Members::new()), |value| object(value, &format!("input.{name}")))
+    members.get(name).map_or_else(|| Ok(Members::new()), |value| object(value, &format!("input.{name}")))
 }
 
 fn owned(members: &Members<'_>) -> BTreeMap<String, Box<RawValue>> {

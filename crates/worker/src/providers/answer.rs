@@ -37,9 +37,7 @@ impl Answer {
     pub(crate) fn push(&mut self, delta: &RawValue) -> Result<Option<String>, &'static str> {
         let members: BTreeMap<Cow<'_, str>, &RawValue> =
             serde_json::from_str(delta.get()).map_err(|_| "a delta is not an object")?;
-        let empty = |name: &str, value: &RawValue| {
-            name == "role" || matches!(value.get(), "null" | "\"\"" | "[]")
-        };
+        let empty = |name: &str, value: &RawValue| name == "role" || matches!(value.get(), "null" | "\"\"" | "[]");
         if members.iter().all(|(name, value)| empty(name, value)) {
             return Ok(None);
         }
@@ -86,9 +84,7 @@ fn text_of(value: &RawValue) -> Result<String, &'static str> {
     match serde_json::from_str::<Option<Content>>(value.get()) {
         Ok(None) => Ok(String::new()),
         Ok(Some(Content::Text(text))) => Ok(text),
-        Ok(Some(Content::Parts(parts))) => {
-            Ok(parts.into_iter().filter_map(|part| part.text).collect())
-        }
+        Ok(Some(Content::Parts(parts))) => Ok(parts.into_iter().filter_map(|part| part.text).collect()),
         Err(_) => Err("a text of the answer is not a string"),
     }
 }
@@ -112,8 +108,7 @@ impl ToolCalls {
             if !self.0.contains_key(&index) && self.0.len() >= TOOL_CALLS_MAX {
                 return Err("the answer has too many tool calls");
             }
-            let target =
-                self.0.entry(index).or_insert_with(|| Value::Object(serde_json::Map::new()));
+            let target = self.0.entry(index).or_insert_with(|| Value::Object(serde_json::Map::new()));
             merge(target, Value::Object(call.members));
         }
         Ok(())
@@ -125,11 +120,8 @@ impl ToolCalls {
         let Some(id) = call.members.get("id").filter(|id| id.is_string()) else {
             return position as u64;
         };
-        let known =
-            self.0.iter().find(|(_, known)| known.get("id") == Some(id)).map(|(index, _)| *index);
-        known.unwrap_or_else(|| {
-            self.0.last_key_value().map_or(0, |(last, _)| last.saturating_add(1))
-        })
+        let known = self.0.iter().find(|(_, known)| known.get("id") == Some(id)).map(|(index, _)| *index);
+        known.unwrap_or_else(|| self.0.last_key_value().map_or(0, |(last, _)| last.saturating_add(1)))
     }
 }
 

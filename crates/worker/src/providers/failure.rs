@@ -40,17 +40,11 @@ impl ProviderFailure {
     }
 
     pub(super) fn bad_response(message: &str) -> Self {
-        Self::retry(
-            ErrorCode::BadResponse,
-            format!("the provider's answer cannot be used: {message}"),
-        )
+        Self::retry(ErrorCode::BadResponse, format!("the provider's answer cannot be used: {message}"))
     }
 
     pub(super) fn timeout(limit: Duration) -> Self {
-        Self::retry(
-            ErrorCode::Timeout,
-            format!("no complete answer within the request_timeout of {limit:?}"),
-        )
+        Self::retry(ErrorCode::Timeout, format!("no complete answer within the request_timeout of {limit:?}"))
     }
 }
 

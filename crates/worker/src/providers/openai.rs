@@ -48,8 +48,7 @@ impl Client {
     ) -> Result<Self, String> {
         let base = config.base_url.trim_end_matches('/');
         let suffix = if base.ends_with(suffix) { "" } else { suffix };
-        let url = Url::parse(&format!("{base}{suffix}/chat/completions"))
-            .map_err(|_| "base_url: is not a URL")?;
+        let url = Url::parse(&format!("{base}{suffix}/chat/completions")).map_err(|_| "base_url: is not a URL")?;
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream, application/json"));
@@ -75,46 +74,29 @@ impl Client {
         output: Output<'_, S>,
     ) -> Result<ChatOutput, ProviderFailure> {
         let limit = self.request_timeout;
-        timeout(limit, self.call(body, output))
-            .await
-            .map_err(|_| ProviderFailure::timeout(limit))?
+        timeout(limit, self.call(body, output)).await.map_err(|_| ProviderFailure::timeout(limit))?
     }
 
-    async fn call<S: Sink>(
-        &self,
-        body: &RequestBody,
-        output: Output<'_, S>,
-    ) -> Result<ChatOutput, ProviderFailure> {
+    async fn call<S: Sink>(&self, body: &RequestBody, output: Output<'_, S>) -> Result<ChatOutput, ProviderFailure> {
         let body = serde_json::to_vec(body).expect("names and JSON values always serialize");
-        let response = self
-            .http
-            .post(self.url.clone())
-            .body(body)
-            .send()
-            .await
-            .map_err(|error| errors::unreachable(&error))?;
+        let response =
+            self.http.post(self.url.clone()).body(body).send().await.map_err(|error| errors::unreachable(&error))?;
         if !response.status().is_success() {
             return Err(refusal(response).await);
         }
         match form(&response) {
             Form::Stream => answering::read_stream(response, output).await,
             Form::Json => answering::read_json(response, output).await,
-            Form::Other => {
-                Err(ProviderFailure::bad_response("it is neither an event stream nor JSON"))
-            }
+            Form::Other => Err(ProviderFailure::bad_response("it is neither an event stream nor JSON")),
         }
     }
 }
 
-fn authorization(
-    variable: &str,
-    env: impl Fn(&str) -> Option<String>,
-) -> Result<HeaderValue, String> {
+fn authorization(variable: &str, env: impl Fn(&str) -> Option<String>) -> Result<HeaderValue, String> {
     let key = env(variable).map(|key| key.trim().to_owned()).filter(|key| !key.is_empty());
     let key = key.ok_or_else(|| format!("api_key_env: the variable {variable} is not set"))?;
-    let mut value = HeaderValue::try_from(format!("Bearer {key}")).map_err(|_| {
-        format!("api_key_env: the variable {variable} holds what no header can carry")
-    })?;
+    let mut value = HeaderValue::try_from(format!("Bearer {key}"))
+        .map_err(|_| format!("api_key_env: the variable {variable} holds what no header can carry"))?;
     value.set_sensitive(true);
     Ok(value)
 }
@@ -127,11 +109,7 @@ enum Form {
 
 /// A missing or plain type is taken for a stream: some proxies lose it.
 fn form(response: &Response) -> Form {
-    let header = response
-        .headers()
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default();
+    let header = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let essence = header.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     match essence.as_str() {
         "" | "text/event-stream" | "text/plain" | "application/octet-stream" => Form::Stream,
@@ -157,8 +135,5 @@ async fn refusal(mut response: Response) -> ProviderFailure {
 /// The connection broke after the first byte.
 fn broken(error: &reqwest::Error) -> ProviderFailure {
     let cause = errors::cause(error);
-    ProviderFailure::retry(
-        ErrorCode::ProviderError,
-        format!("the provider's answer broke off in the middle{cause}"),
-    )
+    ProviderFailure::retry(ErrorCode::ProviderError, format!("the provider's answer broke off in the middle{cause}"))
 }

@@ -54,17 +54,11 @@ impl Simulated {
         // The no-op of the benchmarks draws nothing and waits for nothing.
         if self.settings.tokens > 0 || self.settings.error_rate > 0.0 {
             let limit = self.request_timeout;
-            timeout(limit, self.speak(request, &mut output))
-                .await
-                .map_err(|_| ProviderFailure::timeout(limit))??;
+            timeout(limit, self.speak(request, &mut output)).await.map_err(|_| ProviderFailure::timeout(limit))??;
         }
         let completion_tokens = u64::from(self.settings.tokens);
         let prompt_tokens = prompt_tokens(request);
-        let usage = Usage {
-            prompt_tokens,
-            completion_tokens,
-            total_tokens: prompt_tokens + completion_tokens,
-        };
+        let usage = Usage { prompt_tokens, completion_tokens, total_tokens: prompt_tokens + completion_tokens };
         Ok(ChatOutput {
             answer: output.answer,
             model: None,
@@ -73,11 +67,7 @@ impl Simulated {
         })
     }
 
-    async fn speak<S: Sink>(
-        &self,
-        request: &ChatRequest,
-        output: &mut Output<'_, S>,
-    ) -> Result<(), ProviderFailure> {
+    async fn speak<S: Sink>(&self, request: &ChatRequest, output: &mut Output<'_, S>) -> Result<(), ProviderFailure> {
         let mut rng = StdRng::seed_from_u64(request.seed);
         let tokens = self.settings.tokens;
         // Half of the failing attempts fail before the first token, the others somewhere in the middle.
@@ -95,10 +85,7 @@ impl Simulated {
             output.push(&raw(&Delta { content })).await?;
         }
         match fails_at {
-            Some(_) => Err(ProviderFailure::retry(
-                ErrorCode::ProviderError,
-                "the simulated provider failed, as set",
-            )),
+            Some(_) => Err(ProviderFailure::retry(ErrorCode::ProviderError, "the simulated provider failed, as set")),
             None => Ok(()),
         }
     }

@@ -15,11 +15,7 @@ use crate::providers::{Answer, ChatRequest, Provider, ToolCalls};
 #[cfg(test)]
 mod tests;
 
-pub(super) async fn run(
-    attempt: &Attempt<'_>,
-    provider: &Provider,
-    sink: &mut impl Sink,
-) -> Outcome {
+pub(super) async fn run(attempt: &Attempt<'_>, provider: &Provider, sink: &mut impl Sink) -> Outcome {
     // Always a stream towards the provider, also for a job without one: only a stream shows that a long answer is
     // still coming, and only its next write shows most servers that a cancelled reader is gone.
     let body = match request_body(attempt.input, attempt.model, true) {

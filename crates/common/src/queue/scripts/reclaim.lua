@@ -47,11 +47,17 @@ local function crash(id, job, charged)
   touched[#touched + 1] = id
 end
 
+-- Unlike a settled one, a revoked grant is answered "lost": its holder's run does not count.
+local function take_away(id, job)
+  revoke(id, job)
+  job[GRANT] = string.match(job[GRANT], '^%d+') .. '.'
+end
+
 local function reclaim(id, job, dead)
   -- Where a suspect ran beside others on a worker that died, only the suspect pays.
   local suspect = redis.call('HGET', base .. ':suspects', job[WORKER])
   local charged = not (dead and suspect and suspect ~= id)
-  revoke(id, job)
+  take_away(id, job)
   if dead and suspect then
     redis.call('HSET', base .. ':suspects', job[WORKER], suspect)
   end
@@ -104,7 +110,7 @@ end
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', base .. ':cancels', '-inf', now, 'LIMIT', 0, most)) do
   local job = load(id)
   if job and job[STATUS] == RUNNING and job[CANCEL_AT] > 0 then
-    revoke(id, job)
+    take_away(id, job)
     finish(id, job, CANCELLED, '{"code":"cancelled","message":"cancelled while it ran; its worker did not confirm"}', '')
     reclaimed[#reclaimed + 1] = { id, CANCELLED }
   else

@@ -68,8 +68,7 @@ pub(super) struct Mistake {
 
 impl Mistake {
     pub(super) fn at(self, param: &str) -> InvalidInput {
-        let place =
-            self.index.map_or_else(|| param.to_owned(), |index| format!("{param}[{index}]"));
+        let place = self.index.map_or_else(|| param.to_owned(), |index| format!("{param}[{index}]"));
         InvalidInput::new(place, self.message)
     }
 }
@@ -89,21 +88,16 @@ impl Rule {
                 let within = |number: i64| (min..=max).contains(&number);
                 require(serde_json::from_str(json).is_ok_and(within), integer_between(min, max))
             }
-            Self::One => require(
-                serde_json::from_str(json).is_ok_and(|n: u64| n == 1),
-                "must be 1: a job has one answer",
-            ),
+            Self::One => {
+                require(serde_json::from_str(json).is_ok_and(|n: u64| n == 1), "must be 1: a job has one answer")
+            }
             Self::Text => require(is_text(json), "must be a string"),
             Self::Object => require(is_object(json), "must be an object"),
             Self::Texts => each(json, "an array of strings", is_text, "must be a string"),
             Self::Objects => each(json, "an array of objects", is_object, "must be an object"),
             Self::TextOrTexts if is_text(json) => Ok(()),
-            Self::TextOrTexts => {
-                each(json, "a string or an array of strings", is_text, "must be a string")
-            }
-            Self::TextOrObject => {
-                require(is_text(json) || is_object(json), "must be a string or an object")
-            }
+            Self::TextOrTexts => each(json, "a string or an array of strings", is_text, "must be a string"),
+            Self::TextOrObject => require(is_text(json) || is_object(json), "must be a string or an object"),
         }
     }
 }

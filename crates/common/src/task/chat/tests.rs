@@ -29,8 +29,7 @@ fn with(name: &str, value: Value) -> Value {
 #[test]
 fn compact_input_becomes_messages_and_its_user_is_no_parameter() {
     let body = body(&json!({"system": "be brief", "user": "hi"}), false);
-    let messages =
-        json!([{"role": "system", "content": "be brief"}, {"role": "user", "content": "hi"}]);
+    let messages = json!([{"role": "system", "content": "be brief"}, {"role": "user", "content": "hi"}]);
     assert_eq!(body, json!({"model": "m", "stream": false, "messages": messages}));
 }
 
@@ -54,8 +53,7 @@ fn domain_data_stays_and_parameters_pass() {
 
 #[test]
 fn streams_always_ask_for_usage_and_keep_the_callers_options() {
-    let given =
-        with("stream_options", json!({"include_usage": false, "include_obfuscation": false}));
+    let given = with("stream_options", json!({"include_usage": false, "include_obfuscation": false}));
     let options = json!({"include_usage": true, "include_obfuscation": false});
     assert_eq!(body(&given, true)["stream_options"], options);
     assert!(body(&given, false).get("stream_options").is_none());
@@ -74,8 +72,7 @@ fn extra_body_wins_over_parameters_but_never_over_the_task() {
 
 #[test]
 fn a_schema_keeps_the_order_of_its_properties() {
-    let text =
-        r#"{"user":"hi","response_format":{"type":"json_schema","z":1,"a":{"y":1,"b":1.50}}}"#;
+    let text = r#"{"user":"hi","response_format":{"type":"json_schema","z":1,"a":{"y":1,"b":1.50}}}"#;
     let input = RawValue::from_string(text.to_owned()).unwrap();
     let body = request_body(&input, None, false).unwrap();
     let format = body.get("response_format").unwrap().get();

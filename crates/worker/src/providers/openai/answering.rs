@@ -66,10 +66,7 @@ pub(super) async fn read_stream<S: Sink>(
             data => reading.take(data).await?,
         }
     }
-    Err(ProviderFailure::retry(
-        ErrorCode::ProviderError,
-        "the provider's stream was cut before its end mark",
-    ))
+    Err(ProviderFailure::retry(ErrorCode::ProviderError, "the provider's stream was cut before its end mark"))
 }
 
 async fn read_to_end(events: impl Stream) {
@@ -89,8 +86,7 @@ pub(super) async fn read_json<S: Sink>(
             return Err(ProviderFailure::bad_response("it is larger than 16 MiB"));
         }
     }
-    let body =
-        String::from_utf8(body).map_err(|_| ProviderFailure::bad_response("it is not UTF-8"))?;
+    let body = String::from_utf8(body).map_err(|_| ProviderFailure::bad_response("it is not UTF-8"))?;
     let mut reading = Reading::new(output);
     reading.take(&body).await?;
     reading.finish()
@@ -111,8 +107,8 @@ impl<'a, S: Sink> Reading<'a, S> {
     }
 
     async fn take(&mut self, json: &str) -> Result<(), ProviderFailure> {
-        let envelope: Envelope<'_> = serde_json::from_str(json)
-            .map_err(|_| ProviderFailure::bad_response("it is not a chat completion"))?;
+        let envelope: Envelope<'_> =
+            serde_json::from_str(json).map_err(|_| ProviderFailure::bad_response("it is not a chat completion"))?;
         if envelope.error.is_some() || envelope.object.as_deref() == Some("error") {
             return Err(ProviderError::parse(json.as_bytes()).classify_late());
         }

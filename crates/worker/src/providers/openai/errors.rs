@@ -27,24 +27,15 @@ pub(super) struct ProviderError {
 
 /// Classifies a request that got no answer at all.
 pub(super) fn unreachable(error: &reqwest::Error) -> ProviderFailure {
-    let message = if error.is_connect() {
-        "cannot be reached"
-    } else {
-        "broke the connection before it answered"
-    };
-    ProviderFailure::retry(
-        ErrorCode::ProviderUnavailable,
-        format!("the provider {message}{}", cause(error)),
-    )
+    let message = if error.is_connect() { "cannot be reached" } else { "broke the connection before it answered" };
+    ProviderFailure::retry(ErrorCode::ProviderUnavailable, format!("the provider {message}{}", cause(error)))
 }
 
 /// The operating system's name of the cause, in brackets; nothing else of the error, which may show the URL.
 pub(super) fn cause(error: &reqwest::Error) -> String {
     let mut source = error.source();
     while let Some(inner) = source {
-        if let Some(io) =
-            inner.downcast_ref::<io::Error>().filter(|io| io.kind() != io::ErrorKind::Other)
-        {
+        if let Some(io) = inner.downcast_ref::<io::Error>().filter(|io| io.kind() != io::ErrorKind::Other) {
             return format!(" ({})", io.kind());
         }
         source = inner.source();
@@ -70,12 +61,7 @@ impl ProviderError {
             Some(Value::Number(number)) => number.to_string(),
             _ => String::new(),
         };
-        Self {
-            kind: text("type"),
-            code: text("code"),
-            param: text("param"),
-            message: text("message").to_lowercase(),
-        }
+        Self { kind: text("type"), code: text("code"), param: text("param"), message: text("message").to_lowercase() }
     }
 
     /// Classifies an error inside a 200, by its own code or else by its names.
@@ -87,29 +73,20 @@ impl ProviderError {
     /// Classifies an answer with that status.
     pub(super) fn classify(&self, status: u16, retry_after: Option<Duration>) -> ProviderFailure {
         use ErrorCode::{
-            BadInput, ContextLength, ModelUnavailable, ProviderAuth, ProviderError,
-            ProviderUnavailable, Timeout,
+            BadInput, ContextLength, ModelUnavailable, ProviderAuth, ProviderError, ProviderUnavailable, Timeout,
         };
         let (code, then) = match status {
             401 | 403 => (ProviderAuth, Then::Fail),
-            429 if self.names().contains("insufficient_quota") => {
-                (ProviderError, Then::Retry(retry_after))
-            }
+            429 if self.names().contains("insufficient_quota") => (ProviderError, Then::Retry(retry_after)),
             429 => (ProviderUnavailable, Then::Snooze(retry_after.unwrap_or(SNOOZE_DEFAULT))),
             _ if self.is_context_length() => (ContextLength, Then::Fail),
             _ if self.is_unknown_model(status) => (ModelUnavailable, Then::Retry(retry_after)),
             408 => (Timeout, Then::Retry(retry_after)),
             400..=499 => (BadInput, Then::Fail),
-            503 if retry_after.is_some() => {
-                (ProviderUnavailable, Then::Snooze(retry_after.unwrap_or(SNOOZE_DEFAULT)))
-            }
+            503 if retry_after.is_some() => (ProviderUnavailable, Then::Snooze(retry_after.unwrap_or(SNOOZE_DEFAULT))),
             _ => (ProviderError, Then::Retry(retry_after)),
         };
-        ProviderFailure::new(
-            code,
-            then,
-            format!("the provider answered {status}{}", self.identifiers()),
-        )
+        ProviderFailure::new(code, then, format!("the provider answered {status}{}", self.identifiers()))
     }
 
     fn names(&self) -> String {
@@ -125,11 +102,8 @@ impl ProviderError {
     }
 
     fn is_unknown_model(&self, status: u16) -> bool {
-        let absent = ["not found", "does not exist", "not exist"]
-            .iter()
-            .any(|text| self.message.contains(text));
-        self.names().contains("model_not_found")
-            || (status == 404 && self.message.contains("model") && absent)
+        let absent = ["not found", "does not exist", "not exist"].iter().any(|text| self.message.contains(text));
+        self.names().contains("model_not_found") || (status == 404 && self.message.contains("model") && absent)
     }
 
     /// The status that a server would have answered, had it known the error before its first byte.
@@ -137,9 +111,7 @@ impl ProviderError {
         let names = self.names();
         let any = |patterns: &[&str]| patterns.iter().any(|pattern| names.contains(pattern));
         match () {
-            () if any(&["rate_limit", "ratelimit", "too_many_requests", "insufficient_quota"]) => {
-                429
-            }
+            () if any(&["rate_limit", "ratelimit", "too_many_requests", "insufficient_quota"]) => 429,
             () if any(&["authentication", "invalid_api_key", "permission"]) => 401,
             () if any(&["not_found", "notfound"]) => 404,
             () if any(&["timeout"]) => 408,

@@ -70,9 +70,7 @@ impl Lines {
                 }
             }
             if self.event_bytes > EVENT_BYTES_MAX {
-                return Err(ProviderFailure::bad_response(
-                    "an event of its stream is larger than 1 MiB",
-                ));
+                return Err(ProviderFailure::bad_response("an event of its stream is larger than 1 MiB"));
             }
         }
         Ok(())

@@ -25,13 +25,8 @@ const HELLO: &[&str] = &[
 ];
 
 fn config(url: &str, api_key_env: Option<&str>) -> ProviderConfig {
-    let http =
-        HttpProvider { base_url: url.to_owned(), api_key_env: api_key_env.map(str::to_owned) };
-    ProviderConfig {
-        kind: ProviderKind::OpenAi(http),
-        models: Vec::new(),
-        request_timeout: Duration::from_secs(10),
-    }
+    let http = HttpProvider { base_url: url.to_owned(), api_key_env: api_key_env.map(str::to_owned) };
+    ProviderConfig { kind: ProviderKind::OpenAi(http), models: Vec::new(), request_timeout: Duration::from_secs(10) }
 }
 
 fn provider(url: &str) -> Provider {
@@ -66,10 +61,7 @@ async fn a_stream_is_put_together_and_its_pieces_come_in_order() {
     assert_eq!(output.answer.content, "Hello");
     assert_eq!(output.model.as_deref(), Some("smol"));
     assert_eq!(output.finish_reason.as_deref(), Some("stop"));
-    assert_eq!(
-        value(&output.usage),
-        json!({"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5})
-    );
+    assert_eq!(value(&output.usage), json!({"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}));
     assert_eq!(recorder.texts, ["Hel", "lo"]);
     assert_eq!(recorder.deltas, [json!({"content": "Hel"}), json!({"content": "lo"})]);
     assert_eq!(recorder.phases, [Phase::Working, Phase::Streaming]);
@@ -102,23 +94,16 @@ async fn a_plain_json_answer_to_a_stream_request_is_taken() {
 
 #[tokio::test]
 async fn tool_calls_are_merged_by_index() {
-    let delta = |calls: &str| {
-        format!(r#"{{"choices":[{{"index":0,"delta":{{"tool_calls":[{calls}]}}}}]}}"#)
-    };
+    let delta = |calls: &str| format!(r#"{{"choices":[{{"index":0,"delta":{{"tool_calls":[{calls}]}}}}]}}"#);
     let events = [
-        delta(
-            r#"{"index":0,"id":"a","type":"function","function":{"name":"weather","arguments":""}}"#,
-        ),
-        delta(
-            r#"{"index":1,"id":"b","type":"function","function":{"name":"time","arguments":"{"}}"#,
-        ),
+        delta(r#"{"index":0,"id":"a","type":"function","function":{"name":"weather","arguments":""}}"#),
+        delta(r#"{"index":1,"id":"b","type":"function","function":{"name":"time","arguments":"{"}}"#),
         delta(r#"{"index":0,"id":"a","function":{"name":"weather","arguments":"{\"city\":"}}"#),
-        delta(
-            r#"{"index":0,"function":{"arguments":"\"Rome\"}"}},{"index":1,"function":{"arguments":"}"}}"#,
-        ),
+        delta(r#"{"index":0,"function":{"arguments":"\"Rome\"}"}},{"index":1,"function":{"arguments":"}"}}"#),
     ];
     let (output, recorder) = answered(stream(&events.each_ref().map(String::as_str))).await;
-    let call = |id, name, arguments| json!({"id": id, "type": "function", "function": {"name": name, "arguments": arguments}});
+    let call =
+        |id, name, arguments| json!({"id": id, "type": "function", "function": {"name": name, "arguments": arguments}});
     let expected = json!([call("a", "weather", r#"{"city":"Rome"}"#), call("b", "time", "{}")]);
     assert_eq!(value(&output.answer.tool_calls), expected);
     assert_eq!(recorder.deltas.len(), 4);
@@ -163,10 +148,7 @@ async fn the_request_is_a_stream_with_usage_under_the_key() {
 #[tokio::test]
 async fn ollama_is_spoken_to_under_v1() {
     let mut server = Server::start(stream(HELLO), Then::Close).await;
-    let ProviderConfig { kind: ProviderKind::OpenAi(mut http), .. } = config(&server.url, None)
-    else {
-        unreachable!()
-    };
+    let ProviderConfig { kind: ProviderKind::OpenAi(mut http), .. } = config(&server.url, None) else { unreachable!() };
     http.base_url = http.base_url.trim_end_matches("/v1").to_owned();
     let config = ProviderConfig { kind: ProviderKind::Ollama(http), ..config("", None) };
     let provider = Provider::new("local", &config, |_| None).unwrap();
@@ -176,16 +158,14 @@ async fn ollama_is_spoken_to_under_v1() {
 
 #[test]
 fn a_key_that_is_not_set_is_a_mistake_at_start() {
-    let mistake =
-        Provider::new("local", &config("http://h/v1", Some("KEY")), |_| None).unwrap_err();
+    let mistake = Provider::new("local", &config("http://h/v1", Some("KEY")), |_| None).unwrap_err();
     assert_eq!(mistake, "providers.local.api_key_env: the variable KEY is not set");
 }
 
 #[tokio::test]
 async fn a_connection_is_used_again_after_a_stream() {
     let body: String = stream(HELLO).split_once("\r\n\r\n").unwrap().1.to_owned();
-    let head =
-        "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
     let bytes = format!("{head}{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
     let mut server = Server::start(bytes, Then::KeepAlive).await;
     let provider = provider(&server.url);
@@ -203,10 +183,7 @@ async fn a_dropped_call_closes_its_connection() {
     let (told, first_chunk) = oneshot::channel();
     let mut recorder = Recorder { first_chunk: Some(told), ..Recorder::default() };
     let url = server.url.clone();
-    let call =
-        tokio::spawn(
-            async move { provider(&url).chat(&request(true), &mut recorder).await.map(drop) },
-        );
+    let call = tokio::spawn(async move { provider(&url).chat(&request(true), &mut recorder).await.map(drop) });
     first_chunk.await.unwrap();
     call.abort();
     server.request().await;

@@ -24,10 +24,7 @@ fn request(seed: u64) -> ChatRequest {
     ChatRequest { body: request_body(&input, None, true).unwrap(), publish: true, seed }
 }
 
-async fn chat(
-    provider: &Provider,
-    seed: u64,
-) -> (Result<ChatOutput, ProviderFailure>, Recorder, Duration) {
+async fn chat(provider: &Provider, seed: u64) -> (Result<ChatOutput, ProviderFailure>, Recorder, Duration) {
     let mut recorder = Recorder::default();
     let start = Instant::now();
     let answer = provider.chat(&request(seed), &mut recorder).await;
@@ -75,8 +72,5 @@ async fn its_share_of_errors_comes_early_and_in_the_middle_and_the_seed_decides(
         }
     }
     assert!((30..70).contains(&chunks_before_failure.len()), "{chunks_before_failure:?}");
-    assert!(
-        chunks_before_failure.contains(&0)
-            && chunks_before_failure.iter().any(|chunks| *chunks > 0)
-    );
+    assert!(chunks_before_failure.contains(&0) && chunks_before_failure.iter().any(|chunks| *chunks > 0));
 }

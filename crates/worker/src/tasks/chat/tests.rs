@@ -31,8 +31,7 @@ fn a_task_is_known_by_its_name_its_alias_or_the_configuration() {
     let file = "[tasks.call_analysis]\nkind = \"chat\"\n[tasks.index]\nkind = \"embedding\"\n\
         [pools.chat]\nproviders = [\"sim\"]\n[providers.sim]\nkind = \"simulated\"\n";
     let config = Config::load(Some((Path::new("t.toml"), file)), []).unwrap();
-    let known = ["chat", "llm_chat", "call_analysis", "index", "no_such"]
-        .map(|name| Kind::of(name, &config));
+    let known = ["chat", "llm_chat", "call_analysis", "index", "no_such"].map(|name| Kind::of(name, &config));
     assert_eq!(known, [Some(Kind::Chat), Some(Kind::Chat), Some(Kind::Chat), None, None]);
 }
 
@@ -52,10 +51,7 @@ async fn an_answer_becomes_a_chat_result() {
 #[tokio::test]
 async fn a_mistake_in_the_input_fails_for_good_and_calls_nobody() {
     let (outcome, recorder) = outcome(&json!({"messages": [{"role": 1}]}), 0.0).await;
-    assert!(
-        matches!(&outcome, Outcome::Fail { error } if error.code == ErrorCode::BadInput),
-        "{outcome:?}"
-    );
+    assert!(matches!(&outcome, Outcome::Fail { error } if error.code == ErrorCode::BadInput), "{outcome:?}");
     assert_eq!(outcome.error().unwrap().message, "input.messages[0].role: must be a string");
     assert!(recorder.phases.is_empty());
 }

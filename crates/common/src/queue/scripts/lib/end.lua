@@ -63,7 +63,7 @@ local function finish(id, job, status, err, result)
   touched[#touched + 1] = id
 end
 
--- Takes a running job from its holder: no lease, no entry, and the old grant never matches again.
+-- Takes a running job out of its holder's hands: no lease, no entry. The grant stays, so that a repeated call is answered the same.
 local function revoke(id, job)
   defer('ZREM', ':leases', id)
   defer('XACK', LANES[job[LANE]], job[TICKET])

@@ -46,21 +46,13 @@ async fn http_errors_are_classified_by_status() {
     check_status("408 Request Timeout", "", "{}", Timeout, RETRY).await;
     check_status("413 Content Too Large", "", "{}", BadInput, Then::Fail).await;
     check_status("422 Unprocessable", "", "[]", BadInput, Then::Fail).await;
-    check_status(
-        "429 Too Many",
-        "",
-        "{}",
-        ProviderUnavailable,
-        Then::Snooze(Duration::from_secs(5)),
-    )
-    .await;
+    check_status("429 Too Many", "", "{}", ProviderUnavailable, Then::Snooze(Duration::from_secs(5))).await;
     let after_7s = Then::Snooze(Duration::from_secs(7));
     check_status("429 Too Many", "retry-after: 7\r\n", "{}", ProviderUnavailable, after_7s).await;
     check_status("500 Oops", "", "{}", ProviderError, RETRY).await;
     check_status("502 Bad Gateway", "", "<html>", ProviderError, RETRY).await;
     check_status("503 Unavailable", "", "{}", ProviderError, RETRY).await;
-    check_status("503 Unavailable", "retry-after: 7\r\n", "{}", ProviderUnavailable, after_7s)
-        .await;
+    check_status("503 Unavailable", "retry-after: 7\r\n", "{}", ProviderUnavailable, after_7s).await;
     check_status("302 Found", "location: /v2\r\n", "", ProviderError, RETRY).await;
 }
 
@@ -72,8 +64,7 @@ async fn http_errors_are_told_apart_by_what_the_server_says() {
     check_status("400 Bad Request", "", llama, ContextLength, Then::Fail).await;
     let openai = r#"{"error":{"message":"secret","type":"invalid_request_error","code":"context_length_exceeded"}}"#;
     check_status("400 Bad Request", "", openai, ContextLength, Then::Fail).await;
-    let vllm =
-        r#"{"object":"error","message":"This model's maximum context length is 9","code":400}"#;
+    let vllm = r#"{"object":"error","message":"This model's maximum context length is 9","code":400}"#;
     check_status("400 Bad Request", "", vllm, ContextLength, Then::Fail).await;
     let no_model = r#"{"error":{"message":"The model `m` does not exist.","type":"NotFoundError","code":404}}"#;
     check_status("404 Not Found", "", no_model, ModelUnavailable, RETRY).await;
@@ -86,17 +77,11 @@ async fn http_errors_are_told_apart_by_what_the_server_says() {
 #[tokio::test]
 async fn errors_inside_a_stream_are_classified_after_the_first_chunk_too() {
     use ErrorCode::{BadInput, ContextLength, ProviderAuth, ProviderError, ProviderUnavailable};
-    check_event(
-        r#"{"error":{"object":"error","type":"BadRequestError","code":400}}"#,
-        BadInput,
-        Then::Fail,
-    )
-    .await;
+    check_event(r#"{"error":{"object":"error","type":"BadRequestError","code":400}}"#, BadInput, Then::Fail).await;
     check_event(r#"{"error":{"type":"BadRequestError","code":"400"}}"#, BadInput, Then::Fail).await;
     check_event(r#"{"error":{"code":"context_length_exceeded"}}"#, ContextLength, Then::Fail).await;
     check_event(r#"{"error":{"type":"authentication_error"}}"#, ProviderAuth, Then::Fail).await;
-    check_event(r#"{"error":{"type":"server_error","message":"secret"}}"#, ProviderError, RETRY)
-        .await;
+    check_event(r#"{"error":{"type":"server_error","message":"secret"}}"#, ProviderError, RETRY).await;
     check_event(r#"{"error":"secret"}"#, ProviderError, RETRY).await;
     check_event(r#"{"object":"error","message":"secret","code":500}"#, ProviderError, RETRY).await;
     let snooze = Then::Snooze(Duration::from_secs(5));
@@ -128,8 +113,7 @@ async fn a_reset_before_the_first_byte_is_unavailable_and_one_in_the_middle_is_a
         let (failure, _) = failure("", after).await;
         assert_eq!((failure.error.code, failure.then), (ErrorCode::ProviderUnavailable, RETRY));
     }
-    let (failure, _) =
-        failure("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\ndata: ", After::Close).await;
+    let (failure, _) = failure("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\ndata: ", After::Close).await;
     assert_eq!((failure.error.code, failure.then), (ErrorCode::ProviderError, RETRY));
 }
 
@@ -159,8 +143,7 @@ async fn a_call_over_its_request_timeout_is_a_timeout_before_and_after_the_first
 
 #[tokio::test]
 async fn answers_of_another_form_are_bad_responses() {
-    let html =
-        "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 1\r\n\r\n<".to_owned();
+    let html = "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 1\r\n\r\n<".to_owned();
     for bytes in [
         html,
         json("200 OK", "", "{}"),
@@ -172,11 +155,7 @@ async fn answers_of_another_form_are_bad_responses() {
         stream(&[r#"{"choices":[{"delta":[]}]}"#]),
     ] {
         let (failure, _) = failure(bytes, After::Hang).await;
-        assert_eq!(
-            (failure.error.code, failure.then),
-            (ErrorCode::BadResponse, RETRY),
-            "{failure}"
-        );
+        assert_eq!((failure.error.code, failure.then), (ErrorCode::BadResponse, RETRY), "{failure}");
     }
 }
 

@@ -56,12 +56,7 @@ impl Server {
     }
 }
 
-async fn serve(
-    mut connection: TcpStream,
-    answer: Vec<u8>,
-    then: Then,
-    tell: UnboundedSender<Seen>,
-) {
+async fn serve(mut connection: TcpStream, answer: Vec<u8>, then: Then, tell: UnboundedSender<Seen>) {
     while let Some((head, body)) = read_request(&mut connection).await {
         tell.send(Seen::Request(head, body)).ok();
         connection.write_all(&answer).await.unwrap();
@@ -83,8 +78,7 @@ async fn read_request(connection: &mut TcpStream) -> Option<(String, String)> {
     loop {
         if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
             let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
-            let length =
-                head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
             let mut body = bytes.split_off(end + 4);
             let rest = length.parse::<usize>().unwrap() - body.len();
             let read = body.len();
@@ -107,8 +101,7 @@ pub(super) fn stream(events: &[&str]) -> String {
 
 /// A stream of these events without an end mark.
 pub(super) fn cut_stream(events: &[&str]) -> String {
-    let mut answer =
-        "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n\r\n".to_owned();
+    let mut answer = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n\r\n".to_owned();
     for event in events {
         answer.push_str(&format!("data: {event}\n\n"));
     }
@@ -118,7 +111,5 @@ pub(super) fn cut_stream(events: &[&str]) -> String {
 /// An answer of that status line, further header lines, and body.
 pub(super) fn json(status: &str, headers: &str, body: &str) -> String {
     let length = body.len();
-    format!(
-        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\n{headers}content-length: {length}\r\n\r\n{body}"
-    )
+    format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\n{headers}content-length: {length}\r\n\r\n{body}")
 }

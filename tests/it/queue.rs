@@ -1,0 +1,11 @@
+//! The queue against a real redis-server: every move, every race that it guards against.
+
+mod claims;
+mod deadlines;
+mod endings;
+mod histories;
+mod keys;
+mod leases;
+mod mending;
+mod shop;
+mod submits;

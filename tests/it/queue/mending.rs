@@ -1,0 +1,86 @@
+//! What no move can have left behind, and what Redis itself can lose: scripts, streams, groups, consumers, memory.
+
+use std::time::Duration;
+
+use overshot_common::job::Status;
+use overshot_common::queue::{Error, Settled, Submitted};
+use redis::AsyncCommands as _;
+
+use super::shop::{LEASE, Shop, done};
+
+#[tokio::test]
+async fn jobs_of_a_deleted_stream_come_back_from_their_records() {
+    let mut shop = Shop::open().await;
+    for _ in 0..5 {
+        shop.add(shop.job()).await;
+    }
+    let () = shop.redis.del(shop.key("q:normal")).await.unwrap();
+    assert_eq!(shop.claim_as("w", 10).await.jobs.len(), 0);
+    assert_eq!(shop.queue.audit(&shop.shard, LEASE).await.unwrap(), 5);
+    assert_eq!(shop.claim_as("w", 10).await.jobs.len(), 5);
+    assert_eq!(shop.queue.audit(&shop.shard, LEASE).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn entries_read_by_a_stranger_are_queued_anew() {
+    let mut shop = Shop::open().await;
+    let id = shop.add(shop.job()).await;
+    assert_eq!(shop.claim_as("w", 0).await.jobs.len(), 0);
+    let stream = shop.key("q:normal");
+    let _: redis::Value = redis::cmd("XGROUP")
+        .arg(&["CREATE", &stream, "workers", "0", "MKSTREAM"])
+        .query_async(&mut shop.redis)
+        .await
+        .unwrap_or(redis::Value::Nil);
+    let stolen: redis::Value = redis::cmd("XREADGROUP")
+        .arg(&["GROUP", "workers", "stranger", "COUNT", "1", "STREAMS", &stream, ">"])
+        .query_async(&mut shop.redis)
+        .await
+        .unwrap();
+    assert_ne!(stolen, redis::Value::Nil);
+    assert_eq!(shop.claim_as("w", 10).await.jobs.len(), 0);
+    assert_eq!(shop.queue.audit(&shop.shard, Duration::ZERO).await.unwrap(), 1);
+    assert_eq!(shop.claim_one("w").await.id, id);
+}
+
+#[tokio::test]
+async fn a_removed_consumer_takes_no_job_with_it() {
+    let mut shop = Shop::open().await;
+    shop.warm_reaper().await;
+    let id = shop.add(shop.job()).await;
+    shop.claim_one("w").await;
+    let _: i64 = redis::cmd("XGROUP")
+        .arg(&["DELCONSUMER", &shop.key("q:normal"), "workers", "w"])
+        .query_async(&mut shop.redis)
+        .await
+        .unwrap();
+    assert_eq!(shop.reap_for(LEASE + Duration::from_secs(1)).await, [(id, Status::Retrying)]);
+    assert_eq!(shop.claim_as("w2", 1).await.jobs.len(), 1);
+}
+
+#[tokio::test]
+async fn flushed_scripts_are_loaded_again_without_the_caller_noticing() {
+    let mut shop = Shop::open().await;
+    for _ in 0..20 {
+        let _: String = redis::cmd("SCRIPT").arg("FLUSH").query_async(&mut shop.redis).await.unwrap();
+        shop.add(shop.job()).await;
+        let job = shop.claim_one("w").await;
+        assert_eq!(shop.settle(&job, done()).await, Settled::Now(Status::Completed));
+    }
+}
+
+#[tokio::test]
+async fn out_of_memory_refuses_submits_and_lets_running_jobs_finish() {
+    let mut shop = Shop::open().await;
+    shop.add(shop.job()).await;
+    shop.add(shop.job()).await;
+    let running = shop.claim_one("w").await;
+    let _: String = redis::cmd("CONFIG").arg(&["SET", "maxmemory", "1"]).query_async(&mut shop.redis).await.unwrap();
+    let new = shop.job();
+    let refused = shop.queue.enqueue(&shop.shard, Shop::limits(), std::slice::from_ref(&new)).await;
+    assert!(matches!(refused, Err(Error::OutOfMemory)), "{refused:?}");
+    assert_eq!(shop.settle(&running, done()).await, Settled::Now(Status::Completed));
+    assert_eq!(shop.claim_as("w", 1).await.jobs.len(), 1, "the backlog drains");
+    let _: String = redis::cmd("CONFIG").arg(&["SET", "maxmemory", "0"]).query_async(&mut shop.redis).await.unwrap();
+    assert!(matches!(shop.submit(&new).await, Submitted::Accepted(_)));
+}

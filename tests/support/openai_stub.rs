@@ -1,0 +1,165 @@
+//! A chat server of the OpenAI dialect that answers by script and keeps what it was asked.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::Response;
+use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::PATIENCE;
+
+mod reply;
+
+pub use reply::Reply;
+
+/// A server in the test's own process. It answers with the queued replies, then with the standing one, which at first
+/// is [`Reply::echo`].
+#[derive(Debug)]
+pub struct OpenAiStub {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    server: JoinHandle<()>,
+}
+
+/// A request that came.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// Its body.
+    pub body: Value,
+    /// Its headers.
+    pub headers: HeaderMap,
+}
+
+#[derive(Debug)]
+struct Shared {
+    script: Mutex<Script>,
+    counts: watch::Sender<Counts>,
+}
+
+#[derive(Debug)]
+struct Script {
+    queued: VecDeque<Reply>,
+    standing: Reply,
+    seen: Vec<Seen>,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Counts {
+    requests: usize,
+    disconnects: usize,
+}
+
+impl OpenAiStub {
+    /// Starts it on a free port.
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("it is bound");
+        let script = Script { queued: VecDeque::new(), standing: Reply::echo(), seen: Vec::new() };
+        let shared = Arc::new(Shared { script: Mutex::new(script), counts: watch::Sender::default() });
+        let router = Router::new().fallback(answer).with_state(Arc::clone(&shared));
+        let server = tokio::spawn(async move {
+            axum::serve(listener, router).await.expect("a listener that is bound serves");
+        });
+        Self { address, shared, server }
+    }
+
+    /// What a provider's `base_url` must be.
+    pub fn base_url(&self) -> String {
+        format!("http://{}/v1", self.address)
+    }
+
+    /// The section `[providers.stub]` for a configuration.
+    pub fn provider(&self) -> String {
+        format!("[providers.stub]\nkind = \"openai\"\nbase_url = \"{}\"\nmodels = [\"small\"]\n", self.base_url())
+    }
+
+    /// Answers the next request that no other queued reply takes.
+    pub fn push(&self, reply: Reply) {
+        self.shared.script().queued.push_back(reply);
+    }
+
+    /// Answers every request for which nothing is queued.
+    pub fn always(&self, reply: Reply) {
+        self.shared.script().standing = reply;
+    }
+
+    /// The requests so far, in order.
+    pub fn seen(&self) -> Vec<Seen> {
+        self.shared.script().seen.clone()
+    }
+
+    /// How many requests came.
+    pub fn requests(&self) -> usize {
+        self.shared.counts.borrow().requests
+    }
+
+    /// Waits until `count` requests have come, and gives the last of them.
+    pub async fn wait_for(&self, count: usize) -> Seen {
+        self.wait(PATIENCE, "requests", |counts| counts.requests >= count).await;
+        self.shared.script().seen[count - 1].clone()
+    }
+
+    /// Waits until the client has closed `count` requests before their answer was complete.
+    pub async fn wait_disconnected(&self, count: usize, within: Duration) {
+        self.wait(within, "disconnects", |counts| counts.disconnects >= count).await;
+    }
+
+    async fn wait(&self, within: Duration, what: &str, condition: impl FnMut(&Counts) -> bool) {
+        let mut counts = self.shared.counts.subscribe();
+        let waited = tokio::time::timeout(within, counts.wait_for(condition)).await.is_ok();
+        assert!(waited, "not enough {what} within {within:?}: {:?}", *self.shared.counts.borrow());
+    }
+}
+
+impl Drop for OpenAiStub {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+impl Shared {
+    fn script(&self) -> MutexGuard<'_, Script> {
+        self.script.lock().expect("no holder of this lock can panic")
+    }
+}
+
+async fn answer(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
+    let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let reply = {
+        let mut script = shared.script();
+        script.seen.push(Seen { body: body.clone(), headers });
+        script.queued.pop_front().unwrap_or_else(|| script.standing.clone())
+    };
+    shared.counts.send_modify(|counts| counts.requests += 1);
+    reply.answer(&body, Pending { shared, is_complete: false }).await
+}
+
+/// Lives as long as an answer is under way; dropped before its end, the client has gone.
+#[derive(Debug)]
+struct Pending {
+    shared: Arc<Shared>,
+    is_complete: bool,
+}
+
+impl Pending {
+    fn complete(mut self) {
+        self.is_complete = true;
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if !self.is_complete {
+            self.shared.counts.send_modify(|counts| counts.disconnects += 1);
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! What the stub answers.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes};
+use axum::http::StatusCode;
+use axum::response::Response;
+use futures_util::stream;
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+
+use super::Pending;
+
+/// One scripted answer. A stream is a list of steps.
+#[derive(Debug, Clone)]
+pub struct Reply(Kind);
+
+#[derive(Debug, Clone)]
+enum Kind {
+    /// The last user message, word by word.
+    Echo {
+        gate: Option<(usize, Arc<Semaphore>)>,
+    },
+    Stream(Vec<Step>),
+    Plain {
+        status: u16,
+        headers: Vec<(String, String)>,
+        body: String,
+    },
+    Hang,
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    /// The data of one event.
+    Data(String),
+    /// Waits for a permit.
+    Gate(Arc<Semaphore>),
+    /// Ends the connection without the rest.
+    Cut,
+    /// Nothing more comes, and the connection stays.
+    Hang,
+}
+
+impl Reply {
+    /// Streams the last user message back, word by word.
+    pub fn echo() -> Self {
+        Self(Kind::Echo { gate: None })
+    }
+
+    /// As [`Reply::echo`], and waits for a permit of `gate` after that many words.
+    pub fn echo_gated(after: usize, gate: &Arc<Semaphore>) -> Self {
+        Self(Kind::Echo { gate: Some((after, Arc::clone(gate))) })
+    }
+
+    /// Streams these texts, one chunk each.
+    pub fn texts(texts: &[&str]) -> Self {
+        Self(Kind::Stream(Vec::new())).then_texts(texts)
+    }
+
+    /// Streams these chunks' deltas.
+    pub fn deltas(deltas: &[Value]) -> Self {
+        Self(Kind::Stream(deltas.iter().map(|delta| Step::Data(chunk(delta, None))).collect()))
+    }
+
+    /// A plain answer: a status, headers, a body.
+    pub fn status(status: u16, headers: &[(&str, &str)], body: &str) -> Self {
+        let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Self(Kind::Plain { status, headers, body: body.to_owned() })
+    }
+
+    /// Takes the request and never answers.
+    pub fn hang() -> Self {
+        Self(Kind::Hang)
+    }
+
+    /// Then these texts.
+    #[must_use]
+    pub fn then_texts(mut self, texts: &[&str]) -> Self {
+        for text in texts {
+            self.step(Step::Data(chunk(&json!({ "content": text }), None)));
+        }
+        self
+    }
+
+    /// Then waits for a permit of `gate`.
+    #[must_use]
+    pub fn then_gate(mut self, gate: &Arc<Semaphore>) -> Self {
+        self.step(Step::Gate(Arc::clone(gate)));
+        self
+    }
+
+    /// Then these very bytes as an event's data.
+    #[must_use]
+    pub fn then_data(mut self, data: &str) -> Self {
+        self.step(Step::Data(data.to_owned()));
+        self
+    }
+
+    /// Then the end: the finish reason, the usage, the end mark.
+    #[must_use]
+    pub fn then_end(mut self, finish_reason: &str) -> Self {
+        self.step(Step::Data(chunk(&json!({}), Some(finish_reason))));
+        let usage = json!({ "prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7 });
+        let last = json!({ "id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "stub-model",
+            "choices": [], "usage": usage });
+        self.step(Step::Data(last.to_string()));
+        self.step(Step::Data("[DONE]".to_owned()));
+        self
+    }
+
+    /// Then breaks the connection off.
+    #[must_use]
+    pub fn then_cut(mut self) -> Self {
+        self.step(Step::Cut);
+        self
+    }
+
+    /// Then nothing more, on an open connection.
+    #[must_use]
+    pub fn then_hang(mut self) -> Self {
+        self.step(Step::Hang);
+        self
+    }
+
+    fn step(&mut self, step: Step) {
+        match &mut self.0 {
+            Kind::Stream(steps) => steps.push(step),
+            other => panic!("only a stream has steps: {other:?}"),
+        }
+    }
+
+    pub(super) async fn answer(self, request: &Value, pending: Pending) -> Response {
+        let steps = match self.0 {
+            Kind::Hang => std::future::pending().await,
+            Kind::Plain { status, headers, body } => {
+                pending.complete();
+                return plain(status, &headers, body);
+            }
+            Kind::Echo { gate } => echo_steps(request, gate),
+            Kind::Stream(steps) => steps,
+        };
+        let state = (steps.into_iter(), Some(pending));
+        let body = stream::unfold(state, |(mut steps, mut pending)| async move {
+            let data = match steps.next() {
+                Some(Step::Gate(gate)) => {
+                    gate.acquire().await.expect("a gate is never closed").forget();
+                    // An empty comment: a stream's step must give something.
+                    return Some((Ok(Bytes::from_static(b": gate\n\n")), (steps, pending)));
+                }
+                Some(Step::Hang) => std::future::pending().await,
+                Some(Step::Cut) => {
+                    complete(&mut pending);
+                    return Some((Err(std::io::Error::other("cut")), (steps, pending)));
+                }
+                Some(Step::Data(data)) => data,
+                None => {
+                    complete(&mut pending);
+                    return None;
+                }
+            };
+            if steps.len() == 0 {
+                complete(&mut pending);
+            }
+            Some((Ok(Bytes::from(format!("data: {data}\n\n"))), (steps, pending)))
+        });
+        let response = Response::builder().header("content-type", "text/event-stream");
+        response.body(Body::from_stream(body)).expect("a plain header is valid")
+    }
+}
+
+fn complete(pending: &mut Option<Pending>) {
+    if let Some(pending) = pending.take() {
+        pending.complete();
+    }
+}
+
+fn plain(status: u16, headers: &[(String, String)], body: String) -> Response {
+    let mut response = Response::builder().status(StatusCode::from_u16(status).expect("a test names a real status"));
+    if !headers.iter().any(|(name, _)| name == "content-type") {
+        response = response.header("content-type", "application/json");
+    }
+    for (name, value) in headers {
+        response = response.header(name, value);
+    }
+    let body = stream::iter([Ok::<_, Infallible>(Bytes::from(body))]);
+    response.body(Body::from_stream(body)).expect("a test names valid headers")
+}
+
+fn echo_steps(request: &Value, gate: Option<(usize, Arc<Semaphore>)>) -> Vec<Step> {
+    let messages = request["messages"].as_array().cloned().unwrap_or_default();
+    let text = messages.last().and_then(|message| message["content"].as_str()).unwrap_or_default().to_owned();
+    let words: Vec<&str> = text.split_inclusive(' ').collect();
+    let Some((after, gate)) = gate else { return steps(Reply::texts(&words).then_end("stop")) };
+    let (before, rest) = words.split_at(after.min(words.len()));
+    steps(Reply::texts(before).then_gate(&gate).then_texts(rest).then_end("stop"))
+}
+
+fn steps(reply: Reply) -> Vec<Step> {
+    match reply.0 {
+        Kind::Stream(steps) => steps,
+        other => panic!("only a stream has steps: {other:?}"),
+    }
+}
+
+fn chunk(delta: &Value, finish_reason: Option<&str>) -> String {
+    json!({ "id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "stub-model",
+        "choices": [{ "index": 0, "delta": delta, "finish_reason": finish_reason }], "usage": null })
+    .to_string()
+}
