@@ -234,6 +234,8 @@ impl Pair {
             Step::Retry { which } => self.retry(which, now).await,
             Step::Promote => self.promote(now).await,
             Step::Expire => {
+                // What is overdue in the due set is the promoter's to expire.
+                self.promote(now).await;
                 self.shop.queue.expire(&self.shop.shard).await.unwrap();
                 let late = |known: &Known| known.life.waits() && known.life.expires_at <= now;
                 while let Some(id) = self.model.nth(0, late) {
