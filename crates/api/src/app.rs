@@ -1,0 +1,121 @@
+//! What all requests share.
+
+use std::time::Duration;
+
+use overshot_common::config::{Config, PoolConfig};
+use overshot_common::ids::{JobId, PoolName, Shard};
+use overshot_common::job::Job;
+use overshot_common::metrics;
+use overshot_common::queue::{Events, Limits, Queue};
+use overshot_common::upkeep::{Upkeep, UpkeepHandle};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::auth::Tokens;
+use crate::error::ApiError;
+use crate::handlers::health::Ping;
+use crate::metrics_page::Page;
+use crate::redis_watch::{RedisState, RedisWatch};
+
+/// How long one call on the queue may take, reconnects included.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// The same for calls whose answer is worthless late: probes and scrapes.
+const PROBE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Shared by all requests.
+#[derive(Debug)]
+pub(crate) struct App {
+    pub(crate) config: Config,
+    pub(crate) queue: Queue,
+    /// The queue on a connection of its own, for probes and scrapes.
+    pub(crate) probe: Queue,
+    pub(crate) events: Events,
+    pub(crate) upkeep: UpkeepHandle,
+    pub(crate) tokens: Tokens,
+    pub(crate) redis: watch::Receiver<RedisState>,
+    /// Cancelled when the graceful stop begins.
+    pub(crate) stopping: CancellationToken,
+    pub(crate) ping: Ping,
+    pub(crate) page: Page,
+}
+
+impl App {
+    /// Opens the queue, without a connection yet; the second part is to be run beside the server.
+    pub(crate) fn new(config: Config, stopping: CancellationToken) -> Result<(Self, RedisWatch), crate::RunError> {
+        let page = Page::install();
+        metrics::register_zeroes(&config);
+        let queue = Queue::open(config.redis_url.expose(), PATIENCE)?;
+        let probe = queue.separate(PROBE_PATIENCE)?;
+        let pools: Vec<PoolName> = config.pools.keys().cloned().collect();
+        let (upkeep, handle) = Upkeep::new(queue.separate(PATIENCE)?, &config, &pools);
+        let (told, redis) = watch::channel(RedisState::Starting);
+        let watch = RedisWatch {
+            queue: probe.clone(),
+            pools,
+            allow_unsafe: config.allow_unsafe_redis,
+            told,
+            upkeep,
+            stopping: stopping.clone(),
+        };
+        let app = Self {
+            tokens: Tokens::new(config.api_tokens.iter().map(|token| token.expose())),
+            events: Events::start(&queue),
+            config,
+            queue,
+            probe,
+            upkeep: handle,
+            redis,
+            stopping,
+            ping: Ping::default(),
+            page,
+        };
+        Ok((app, watch))
+    }
+
+    /// What a shard of `pool` may hold.
+    pub(crate) fn limits(&self, pool: &PoolConfig) -> Limits {
+        Limits {
+            max_queued: pool.max_queued,
+            max_queued_bytes: pool.max_queued_bytes,
+            liveness: self.config.worker.liveness,
+        }
+    }
+
+    /// How many jobs may wait in `pool`; a pool that is no longer configured has the default.
+    pub(crate) fn max_queued(&self, pool: &PoolName) -> u64 {
+        self.config.pool(pool).map_or_else(|| PoolConfig::default().max_queued, |pool| pool.max_queued)
+    }
+
+    /// The job of that id.
+    pub(crate) async fn job(&self, id: &JobId, with_input: bool) -> Result<Job, ApiError> {
+        self.queue.get(id, with_input).await?.ok_or_else(ApiError::job_not_found)
+    }
+
+    /// A pool that is configured, or was once.
+    pub(crate) async fn known_pool(&self, name: &str) -> Result<PoolName, ApiError> {
+        let pool: PoolName = name.parse().map_err(|_| ApiError::pool_not_found())?;
+        if self.config.pools.contains_key(&pool) {
+            return Ok(pool);
+        }
+        let registered = self.queue.registered_pools().await?;
+        if registered.iter().any(|(known, _)| *known == pool) { Ok(pool) } else { Err(ApiError::pool_not_found()) }
+    }
+
+    /// Every pool that is configured, or was once, by name.
+    pub(crate) async fn all_pools(&self) -> Result<Vec<PoolName>, ApiError> {
+        let mut pools: Vec<PoolName> = self.config.pools.keys().cloned().collect();
+        pools.extend(self.queue.registered_pools().await?.into_iter().map(|(pool, _)| pool));
+        pools.sort();
+        pools.dedup();
+        Ok(pools)
+    }
+
+    /// The shards of the named pool, or of all.
+    pub(crate) async fn shards(&self, pool: Option<&str>) -> Result<Vec<Shard>, ApiError> {
+        let pools = match pool {
+            Some(name) => vec![self.known_pool(name).await?],
+            None => self.all_pools().await?,
+        };
+        Ok(pools.iter().flat_map(PoolName::shards).collect())
+    }
+}

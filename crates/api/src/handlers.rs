@@ -1,0 +1,9 @@
+//! One file per resource: each handler extracts, judges, calls the queue and maps the answer.
+
+pub(crate) mod bulk;
+pub(crate) mod events;
+pub(crate) mod health;
+pub(crate) mod jobs;
+pub(crate) mod keys;
+pub(crate) mod pools;
+pub(crate) mod workers;

@@ -1,0 +1,228 @@
+//! Calls on many jobs: batches of submits, cancel and retry by filter.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use futures_util::future::join_all;
+use overshot_common::ids::{LocalId, Shard};
+use overshot_common::job::{Job, Status};
+use overshot_common::queue::{Cancelled, NewJob, Retried, Submitted};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use tokio::time::Instant;
+
+use crate::app::App;
+use crate::body;
+use crate::error::{ApiError, ErrorObject};
+use crate::params::Content;
+use crate::submit::{self, Booked, Prepared};
+use crate::wire::Fields;
+use crate::wire::filter::Wanted;
+use crate::wire::job::missing;
+
+/// Most jobs of one batch.
+const BATCH_MAX: usize = 1000;
+/// Most jobs of one call by filter, and how many are looked at together.
+const MATCHES_MAX: usize = 10_000;
+const PAGE: usize = 200;
+/// How long a call by filter goes on before it tells the caller to come again.
+const TIME_MAX: Duration = Duration::from_secs(20);
+
+/// The answer to a batch.
+#[derive(Serialize)]
+pub(crate) struct Results {
+    results: Vec<ItemResult>,
+}
+
+struct ItemResult(Result<(Job, bool), ApiError>);
+
+impl Serialize for ItemResult {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Item<'a> {
+            status: u16,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            job: Option<&'a Job>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            error: Option<ErrorObject<'a>>,
+        }
+        match &self.0 {
+            Ok((job, known)) => Item { status: if *known { 200 } else { 202 }, job: Some(job), error: None },
+            Err(error) => Item { status: error.status().as_u16(), job: None, error: Some(error.object()) },
+        }
+        .serialize(serializer)
+    }
+}
+
+/// `POST /api/v1/jobs/batch`
+pub(crate) async fn submit(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    Content(content): Content,
+) -> Result<Json<Results>, ApiError> {
+    if headers.contains_key("idempotency-key") {
+        return Err(ApiError::invalid("Idempotency-Key", "a batch takes `idempotency_key` in each of its jobs"));
+    }
+    let mut from = Fields::of("", body::document(&content)?)?;
+    let jobs = from.raw("jobs").ok_or_else(|| missing("jobs"))?;
+    from.finish()?;
+    let jobs: Vec<&RawValue> =
+        serde_json::from_str(jobs.get()).map_err(|_| ApiError::invalid("jobs", "must be an array of jobs"))?;
+    if !(1..=BATCH_MAX).contains(&jobs.len()) {
+        return Err(ApiError::invalid("jobs", format!("must be 1 to {BATCH_MAX} jobs")));
+    }
+    let prepared = jobs.into_iter().map(|job| submit::prepare(&app.config, job, None));
+    // In order: of two items with one idempotency key, the first has it.
+    let items = join_all(prepared.map(|item| judge(&app, item))).await;
+    let results = enqueue(&app, items).await;
+    Ok(Json(Results { results: results.into_iter().map(ItemResult).collect() }))
+}
+
+/// An item on its way to the queue, or what became of it already.
+enum Item {
+    Settled(Result<(Job, bool), ApiError>),
+    Open { prepared: Box<Prepared>, ours: bool },
+}
+
+async fn judge(app: &App, item: Result<Prepared, ApiError>) -> Item {
+    let mut prepared = match item {
+        Ok(prepared) => Box::new(prepared),
+        Err(error) => return Item::Settled(Err(error)),
+    };
+    match submit::book(app, &mut prepared).await {
+        Err(error) => Item::Settled(Err(error)),
+        Ok(Booked::Known(job)) => Item::Settled(Ok((*job, true))),
+        Ok(Booked::Ours) => Item::Open { prepared, ours: true },
+        Ok(Booked::Unfinished) => Item::Open { prepared, ours: false },
+    }
+}
+
+/// Enqueues what is open, one call per shard; the answers stand in the order of the items.
+async fn enqueue(app: &App, items: Vec<Item>) -> Vec<Result<(Job, bool), ApiError>> {
+    let mut by_shard: BTreeMap<Shard, (Vec<NewJob>, Vec<usize>)> = BTreeMap::new();
+    for (place, item) in items.iter().enumerate() {
+        if let Item::Open { prepared, .. } = item {
+            let (jobs, places) = by_shard.entry(prepared.job.id.shard.clone()).or_default();
+            jobs.push(prepared.job.clone());
+            places.push(place);
+        }
+    }
+    let calls = by_shard.into_iter().map(|(shard, (jobs, places))| async move {
+        let answers = match app.config.pool(&shard.pool) {
+            Some(pool) => app.queue.enqueue(&shard, app.limits(pool), &jobs).await.map_err(ApiError::from),
+            None => Err(ApiError::pool_not_found()),
+        };
+        (places, answers)
+    });
+    let mut submitted: Vec<Option<Result<Submitted, ApiError>>> = items.iter().map(|_| None).collect();
+    for (places, answers) in join_all(calls).await {
+        match answers {
+            Ok(answers) => {
+                places.into_iter().zip(answers).for_each(|(place, answer)| submitted[place] = Some(Ok(answer)));
+            }
+            Err(error) => {
+                tracing::warn!(cause = error.cause(), jobs = places.len(), "part of a batch not accepted");
+                places.into_iter().for_each(|place| submitted[place] = Some(Err(error.again())));
+            }
+        }
+    }
+    let concluded = items.into_iter().zip(submitted).map(|(item, submitted)| async move {
+        match (item, submitted) {
+            (Item::Settled(result), _) => result,
+            (Item::Open { prepared, ours }, Some(Ok(answer))) => submit::conclude(app, &prepared, ours, answer).await,
+            (Item::Open { .. }, Some(Err(error))) => Err(error),
+            (Item::Open { .. }, None) => Err(ApiError::internal("enqueue left out a job")),
+        }
+    });
+    join_all(concluded).await
+}
+
+/// What a call by filter came to.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Changed {
+    matched: usize,
+    changed: usize,
+    more: bool,
+}
+
+/// `POST /api/v1/jobs/cancel`
+pub(crate) async fn cancel(State(app): State<Arc<App>>, Content(content): Content) -> Result<Json<Changed>, ApiError> {
+    let wanted = Wanted::read(body::document(&content)?)?;
+    change(&app, wanted, Move::Cancel).await.map(Json)
+}
+
+/// `POST /api/v1/jobs/retry`
+pub(crate) async fn retry(State(app): State<Arc<App>>, Content(content): Content) -> Result<Json<Changed>, ApiError> {
+    let wanted = Wanted::read(body::document(&content)?)?;
+    change(&app, wanted, Move::Retry).await.map(Json)
+}
+
+#[derive(Clone, Copy)]
+enum Move {
+    Cancel,
+    Retry,
+}
+
+impl Move {
+    /// Whether it can change a job of that status. Others do not match: else a caller that comes again while there
+    /// is more would meet the same jobs for ever.
+    fn concerns(self, status: Status) -> bool {
+        match self {
+            Self::Cancel => !status.is_terminal(),
+            Self::Retry => status.is_terminal(),
+        }
+    }
+
+    /// Applies it to jobs of one shard; tells how many changed, and whether the shard takes no more.
+    async fn apply(self, app: &App, shard: &Shard, jobs: &[LocalId]) -> Result<(usize, bool), ApiError> {
+        match self {
+            Self::Cancel => {
+                let answers = app.queue.cancel(shard, jobs).await?;
+                let changed = |answer: &&Cancelled| matches!(answer, Cancelled::Now | Cancelled::Requested);
+                Ok((answers.iter().filter(changed).count(), false))
+            }
+            Self::Retry => {
+                let answers = app.queue.retry(shard, app.max_queued(&shard.pool), None, jobs).await?;
+                let changed = answers.iter().filter(|answer| matches!(answer, Retried::Now(_))).count();
+                Ok((changed, answers.contains(&Retried::QueueFull)))
+            }
+        }
+    }
+}
+
+async fn change(app: &App, mut wanted: Wanted, to: Move) -> Result<Changed, ApiError> {
+    let shards = app.shards(wanted.pool.as_deref()).await?;
+    let statuses = &mut wanted.filter.statuses;
+    if statuses.is_empty() {
+        statuses.extend_from_slice(Status::ALL);
+    }
+    statuses.retain(|status| to.concerns(*status));
+    if statuses.is_empty() {
+        return Ok(Changed::default());
+    }
+    let (mut sum, mut after, began) = (Changed::default(), None, Instant::now());
+    loop {
+        let room = PAGE.min(MATCHES_MAX - sum.matched);
+        let page = app.queue.list(&shards, &wanted.filter, after, room).await?;
+        let mut by_shard: BTreeMap<&Shard, Vec<LocalId>> = BTreeMap::new();
+        for job in &page.jobs {
+            by_shard.entry(&job.id.shard).or_default().push(job.id.local);
+        }
+        sum.matched += page.jobs.len();
+        let mut full = false;
+        for (shard, jobs) in by_shard {
+            let (changed, no_more) = to.apply(app, shard, &jobs).await?;
+            sum.changed += changed;
+            full |= no_more;
+        }
+        after = page.next;
+        sum.more = full || after.is_some();
+        if full || after.is_none() || sum.matched >= MATCHES_MAX || began.elapsed() > TIME_MAX {
+            return Ok(sum);
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! Single jobs, and the list of them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::header::LOCATION;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use overshot_common::ids::JobId;
+use overshot_common::job::Job;
+use overshot_common::metrics::{self, Refusal};
+use overshot_common::queue::{Annotated, Cancelled, Retried, Subscription};
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::app::App;
+use crate::error::ApiError;
+use crate::params::{Content, Id, Pairs};
+use crate::submit::{self, Booked, Prepared};
+use crate::wire::filter::Listing;
+use crate::wire::job::{KEY_BYTES_MAX, METADATA_PAIRS_MAX, changes, missing, too_many_pairs};
+use crate::wire::{Fields, sized};
+use crate::{body, wait};
+
+/// `POST /api/v1/jobs`
+pub(crate) async fn submit(
+    State(app): State<Arc<App>>,
+    query: Pairs,
+    headers: HeaderMap,
+    Content(content): Content,
+) -> Result<Response, ApiError> {
+    let time = query.wait()?;
+    let key = idempotency_key(&headers)?;
+    let mut prepared = submit::prepare(&app.config, body::document(&content)?, key.as_deref())?;
+    drop(content);
+    let began = Instant::now();
+    let (job, news, known) = accept(&app, &mut prepared, time.is_some()).await.inspect_err(|error| {
+        if error.cause().is_some() {
+            metrics::submit_refused(&prepared.job.id.shard.pool, Refusal::Unavailable);
+        }
+    })?;
+    let accepted = if known { StatusCode::OK } else { StatusCode::ACCEPTED };
+    let (Some(time), Some(news), false) = (time, news, job.status.is_terminal()) else {
+        return Ok(located(accepted, &job));
+    };
+    let id = job.id.clone();
+    let job = match wait::for_the_end(&app, &id, news, Some(job.clone()), began + time).await {
+        Ok(Some(job)) => job,
+        // Accepted is accepted, whatever became of the wait.
+        Ok(None) | Err(_) => job,
+    };
+    Ok(located(if job.status.is_terminal() { StatusCode::OK } else { StatusCode::ACCEPTED }, &job))
+}
+
+/// Hands a submit to the queue. A caller that waits follows the job from before it can end.
+async fn accept(
+    app: &App,
+    prepared: &mut Prepared,
+    waits: bool,
+) -> Result<(Job, Option<Subscription>, bool), ApiError> {
+    let booked = submit::book(app, prepared).await?;
+    let news = if waits { Some(app.events.follow(&prepared.job.id).await) } else { None };
+    let ours = match booked {
+        Booked::Known(job) => return Ok((*job, news, true)),
+        Booked::Ours => true,
+        Booked::Unfinished => false,
+    };
+    let shard = &prepared.job.id.shard;
+    let pool = app.config.pool(&shard.pool).ok_or_else(ApiError::pool_not_found)?;
+    let submitted = app.queue.enqueue(shard, app.limits(pool), std::slice::from_ref(&prepared.job)).await?;
+    let submitted = submitted.into_iter().next().ok_or_else(|| ApiError::internal("enqueue answered nothing"))?;
+    let (job, known) = submit::conclude(app, prepared, ours, submitted).await?;
+    Ok((job, news, known))
+}
+
+/// `GET /api/v1/jobs/{id}`
+pub(crate) async fn show(State(app): State<Arc<App>>, Id(id): Id, query: Pairs) -> Result<Json<Job>, ApiError> {
+    let (time, with_input) = (query.wait()?, query.include_input()?);
+    if let Some(time) = time {
+        ended(&app, &id, time).await?.ok_or_else(ApiError::job_not_found).map(drop)?;
+    }
+    app.job(&id, with_input).await.map(Json)
+}
+
+async fn ended(app: &App, id: &JobId, time: Duration) -> Result<Option<Job>, ApiError> {
+    let deadline = Instant::now() + time;
+    let news = app.events.follow(id).await;
+    Ok(wait::for_the_end(app, id, news, None, deadline).await?)
+}
+
+/// `GET /api/v1/jobs`
+pub(crate) async fn list(State(app): State<Arc<App>>, query: Pairs) -> Result<Response, ApiError> {
+    let Listing { wanted, limit, after } = Listing::read(&query)?;
+    let shards = app.shards(wanted.pool.as_deref()).await?;
+    let page = app.queue.list(&shards, &wanted.filter, after, limit).await?;
+    let next = page.next.map(|next| next.to_string());
+    let body = json!({ "object": "list", "has_more": next.is_some(), "next": next });
+    #[derive(serde::Serialize)]
+    struct List {
+        #[serde(flatten)]
+        rest: serde_json::Value,
+        data: Vec<Job>,
+    }
+    Ok(Json(List { rest: body, data: page.jobs }).into_response())
+}
+
+/// `POST /api/v1/jobs/{id}/cancel`, `DELETE /api/v1/jobs/{id}`
+pub(crate) async fn cancel(State(app): State<Arc<App>>, Id(id): Id) -> Result<Response, ApiError> {
+    let answers = app.queue.cancel(&id.shard, &[id.local]).await?;
+    let status = match answers.first() {
+        None | Some(Cancelled::Unknown) => return Err(ApiError::job_not_found()),
+        Some(Cancelled::Ended) => return Err(ApiError::conflict("job_already_ended", "the job has ended otherwise")),
+        Some(Cancelled::Requested) => StatusCode::ACCEPTED,
+        Some(Cancelled::Now | Cancelled::Before) => StatusCode::OK,
+    };
+    Ok((status, Json(app.job(&id, false).await?)).into_response())
+}
+
+/// `POST /api/v1/jobs/{id}/retry`
+pub(crate) async fn retry(
+    State(app): State<Arc<App>>,
+    Id(id): Id,
+    Content(content): Content,
+) -> Result<Response, ApiError> {
+    let input = if content.trim_ascii().is_empty() {
+        None
+    } else {
+        let mut from = Fields::of("", body::document(&content)?)?;
+        let input = from.raw("input");
+        from.finish()?;
+        input
+    };
+    if let Some(input) = input {
+        let task = app.job(&id, false).await?.task;
+        let kind = submit::task(&app.config, &task)?.kind;
+        submit::check_input(kind, input, app.config.pool(&id.shard.pool))?;
+    }
+    let most = app.max_queued(&id.shard.pool);
+    let answers = app.queue.retry(&id.shard, most, input, &[id.local]).await?;
+    match answers.into_iter().next() {
+        None | Some(Retried::Unknown) => Err(ApiError::job_not_found()),
+        Some(Retried::NotEnded) => Err(ApiError::conflict("job_not_ended", "the job has not ended yet")),
+        Some(Retried::QueueFull) => Err(ApiError::queue_full()),
+        Some(Retried::KeyHeld(holder)) => Err(ApiError::run_already_active(holder)),
+        Some(Retried::Now(_)) => Ok(located(StatusCode::ACCEPTED, &app.job(&id, false).await?)),
+    }
+}
+
+/// `PATCH /api/v1/jobs/{id}`
+pub(crate) async fn annotate(
+    State(app): State<Arc<App>>,
+    Id(id): Id,
+    Content(content): Content,
+) -> Result<Json<Job>, ApiError> {
+    let mut from = Fields::of("", body::document(&content)?)?;
+    let metadata = from.raw("metadata");
+    from.finish()?;
+    let changes = changes(metadata.ok_or_else(|| missing("metadata"))?)?;
+    match app.queue.annotate(&id, &changes, METADATA_PAIRS_MAX).await? {
+        Annotated::Unknown => Err(ApiError::job_not_found()),
+        Annotated::TooMany => Err(too_many_pairs()),
+        Annotated::Now => app.job(&id, false).await.map(Json),
+    }
+}
+
+/// A job and where to find it.
+fn located(status: StatusCode, job: &Job) -> Response {
+    (status, [(LOCATION, format!("/api/v1/jobs/{}", job.id))], Json(job)).into_response()
+}
+
+/// The header `Idempotency-Key`: a structured string or a bare token.
+pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
+    const NAME: &str = "Idempotency-Key";
+    let mut values = headers.get_all(NAME).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(ApiError::invalid(NAME, "given more than once"));
+    }
+    let text = value.to_str().map_err(|_| ApiError::invalid(NAME, "must be printable ASCII"))?.trim();
+    let key = match text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+        Some(quoted) => quoted.replace("\\\"", "\"").replace("\\\\", "\\"),
+        None => text.to_owned(),
+    };
+    sized(&key, KEY_BYTES_MAX).map_err(|problem| ApiError::invalid(NAME, problem))?;
+    Ok(Some(key))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(value: &str) -> Result<Option<String>, ApiError> {
+        let mut headers = HeaderMap::new();
+        headers.insert("idempotency-key", value.parse().unwrap());
+        idempotency_key(&headers)
+    }
+
+    #[test]
+    fn an_idempotency_key_is_a_structured_string_or_bare() {
+        assert_eq!(key("abc").unwrap().as_deref(), Some("abc"));
+        assert_eq!(key("\"a b\\\"c\"").unwrap().as_deref(), Some("a b\"c"));
+        assert_eq!(idempotency_key(&HeaderMap::new()).unwrap(), None);
+    }
+
+    #[test]
+    fn an_empty_or_endless_idempotency_key_is_refused() {
+        for bad in ["", "\"\"", &"k".repeat(257)] {
+            assert_eq!(key(bad).unwrap_err().status(), 422);
+        }
+    }
+}

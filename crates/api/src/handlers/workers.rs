@@ -1,0 +1,66 @@
+//! The live workers, merged over the pools in which they beat.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use futures_util::future::try_join_all;
+use overshot_common::ids::PoolName;
+use overshot_common::job::times;
+use overshot_common::queue::WorkerInfo;
+use serde_json::{Map, Value, json};
+
+use crate::app::App;
+use crate::error::ApiError;
+
+/// `GET /api/v1/workers`
+pub(crate) async fn list(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiError> {
+    let pools = app.all_pools().await?;
+    let shards: Vec<_> = pools.iter().flat_map(PoolName::shards).collect();
+    let beats = try_join_all(shards.iter().map(|shard| app.queue.workers(shard, app.config.worker.liveness))).await?;
+    let workers = merge(beats.into_iter().flatten());
+    Ok(Json(json!({ "object": "list", "data": workers })))
+}
+
+/// One object per worker: what it last said of itself, and every pool in which it beat.
+fn merge(beats: impl Iterator<Item = WorkerInfo>) -> Vec<Value> {
+    let mut by_id: BTreeMap<String, (u64, Vec<String>, Map<String, Value>)> = BTreeMap::new();
+    for beat in beats {
+        let info = serde_json::from_str(beat.info.get()).unwrap_or_default();
+        let (last, pools, said) = by_id.entry(beat.id.to_string()).or_default();
+        pools.push(beat.pool.to_string());
+        if beat.last_beat >= *last {
+            (*last, *said) = (beat.last_beat, info);
+        }
+    }
+    let workers = by_id.into_iter().map(|(id, (last_beat, pools, mut worker))| {
+        worker.insert("id".into(), id.into());
+        worker.insert("object".into(), "worker".into());
+        worker.entry("pools").or_insert_with(|| pools.into());
+        let last_beat = times::from_ms(last_beat).map(times::text);
+        worker.insert("last_beat".into(), last_beat.into());
+        Value::Object(worker)
+    });
+    workers.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn beat(pool: &str, last_beat: u64, info: &str) -> WorkerInfo {
+        let (id, pool) = ("w-1".parse().unwrap(), pool.parse().unwrap());
+        WorkerInfo { id, pool, last_beat, info: serde_json::from_str(info).unwrap() }
+    }
+
+    #[test]
+    fn a_worker_of_two_pools_is_listed_once_with_its_last_word() {
+        let beats = [beat("a", 2000, r#"{"slots":2}"#), beat("b", 1000, r#"{"slots":1}"#)];
+        let workers = merge(beats.into_iter());
+        assert_eq!(workers.len(), 1);
+        assert_eq!(workers[0]["slots"], 2);
+        assert_eq!(workers[0]["pools"], json!(["a", "b"]));
+        assert_eq!(workers[0]["last_beat"], "1970-01-01T00:00:02.000Z");
+    }
+}

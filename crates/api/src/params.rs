@@ -1,0 +1,87 @@
+//! Extractors of paths, queries and bodies whose refusals wear the API's envelope.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::http::request::Parts;
+use overshot_common::ids::JobId;
+
+use crate::app::App;
+use crate::error::ApiError;
+use crate::wire;
+
+/// The only variable part of a path, decoded.
+pub(crate) struct Segment(pub(crate) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Segment {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let segment = Path::<String>::from_request_parts(parts, state).await;
+        segment.map(|Path(text)| Self(text)).map_err(|_| ApiError::malformed("the path is not UTF-8"))
+    }
+}
+
+/// The id of a job in a path; an ill-formed one names no job.
+pub(crate) struct Id(pub(crate) JobId);
+
+impl<S: Send + Sync> FromRequestParts<S> for Id {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let Segment(text) = Segment::from_request_parts(parts, state).await?;
+        text.parse().map(Self).map_err(|_| ApiError::job_not_found())
+    }
+}
+
+/// The query, pair by pair.
+pub(crate) struct Pairs(pub(crate) Vec<(String, String)>);
+
+impl<S: Send + Sync> FromRequestParts<S> for Pairs {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let pairs = Query::<Vec<(String, String)>>::try_from_uri(&parts.uri);
+        pairs.map(|Query(pairs)| Self(pairs)).map_err(|_| ApiError::malformed("the query cannot be read"))
+    }
+}
+
+impl Pairs {
+    /// The value of a name that may come once.
+    pub(crate) fn one(&self, name: &str) -> Result<Option<&str>, ApiError> {
+        let mut values = self.0.iter().filter(|(known, _)| known == name).map(|(_, value)| value.as_str());
+        match (values.next(), values.next()) {
+            (value, None) => Ok(value),
+            (_, Some(_)) => Err(ApiError::invalid(name, "given more than once")),
+        }
+    }
+
+    /// `wait`: how long to wait for the end.
+    pub(crate) fn wait(&self) -> Result<Option<Duration>, ApiError> {
+        let longest = Duration::from_secs(600);
+        self.one("wait")?.map(|text| wire::duration("wait", text, &(wire::SHORTEST..=longest))).transpose()
+    }
+
+    /// `include`: whether the input is wanted.
+    pub(crate) fn include_input(&self) -> Result<bool, ApiError> {
+        match self.one("include")? {
+            None => Ok(false),
+            Some("input") => Ok(true),
+            Some(_) => Err(ApiError::invalid("include", "only `input` can be included")),
+        }
+    }
+}
+
+/// The whole body, within the configured limit.
+pub(crate) struct Content(pub(crate) Bytes);
+
+impl FromRequest<Arc<App>> for Content {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, ApiError> {
+        let (parts, body) = request.into_parts();
+        crate::body::read(&parts.headers, body, app.config.max_body_bytes).await.map(Self)
+    }
+}

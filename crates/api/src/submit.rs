@@ -1,0 +1,326 @@
+//! Turns a request into a job that the queue takes: names resolved, defaults filled in, the input judged.
+
+use overshot_common::config::{Config, PoolConfig, TaskKind};
+use overshot_common::ids::{JobId, PoolName};
+use overshot_common::job::{Job, JobSpec};
+use overshot_common::metrics::{self, Refusal};
+use overshot_common::queue::{NewJob, Reservation, Submitted};
+use overshot_common::task::chat;
+use serde_json::value::RawValue;
+use sha2::{Digest as _, Sha256};
+
+use crate::app::App;
+use crate::error::ApiError;
+use crate::wire::job::SubmitRequest;
+
+/// How long an idempotency key is kept.
+const KEY_KEPT: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
+
+/// A submit that may go to the queue.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) job: NewJob,
+    /// The idempotency key and the hash of the body.
+    pub(crate) key: Option<(String, String)>,
+}
+
+/// A task's name resolved.
+pub(crate) struct Task<'a> {
+    /// The name that jobs are kept under.
+    pub(crate) name: &'a str,
+    pub(crate) kind: TaskKind,
+    pool: Option<&'a PoolName>,
+    model: Option<&'a str>,
+}
+
+/// Finds the task of that name.
+pub(crate) fn task<'a>(config: &'a Config, name: &str) -> Result<Task<'a>, ApiError> {
+    let own = config.tasks.get_key_value(name);
+    let task = match (own, TaskKind::builtin(name)) {
+        (Some((name, task)), _) => {
+            Task { name, kind: task.kind, pool: task.pool.as_ref(), model: task.model.as_deref() }
+        }
+        (None, Some(kind)) => Task { name: kind.as_str(), kind, pool: None, model: None },
+        (None, None) => return Err(ApiError::unprocessable("unknown_task", "task", "there is no such task")),
+    };
+    match task.kind {
+        TaskKind::Chat => Ok(task),
+        TaskKind::Embedding | TaskKind::Transcription => {
+            Err(ApiError::unprocessable("unsupported_task", "task", "this kind of task is not supported yet"))
+        }
+    }
+}
+
+/// Judges an input by its task's kind.
+pub(crate) fn check_input(kind: TaskKind, input: &RawValue, pool: Option<&PoolConfig>) -> Result<(), ApiError> {
+    if let Some(limit) = pool.and_then(|pool| pool.max_request_bytes)
+        && input.get().len() as u64 > limit
+    {
+        return Err(ApiError::too_large(limit).param("input"));
+    }
+    match kind {
+        TaskKind::Chat => Ok(chat::validate(input)?),
+        TaskKind::Embedding | TaskKind::Transcription => Ok(()),
+    }
+}
+
+/// Judges a submit; `header_key` is the value of `Idempotency-Key`.
+pub(crate) fn prepare(config: &Config, body: &RawValue, header_key: Option<&str>) -> Result<Prepared, ApiError> {
+    let request = SubmitRequest::read(body)?;
+    let task = task(config, &request.task)?;
+    let (pool_name, pool) = place(config, request.pool.as_deref(), &task)?;
+    let provider = request.provider.as_deref();
+    if provider.is_some_and(|name| !pool.providers.iter().any(|known| known == name)) {
+        return Err(ApiError::invalid("provider", "is none of the pool's providers"));
+    }
+    let model = model(config, pool_name, provider, request.model.as_deref().or(task.model))?;
+    check_input(task.kind, request.input, Some(pool))?;
+    let key = match (header_key, request.idempotency_key.as_deref()) {
+        (Some(header), Some(field)) if header != field => {
+            return Err(ApiError::invalid("idempotency_key", "differs from the header Idempotency-Key"));
+        }
+        (header, field) => header.or(field),
+    };
+    let key = key.map(|key| Ok::<_, ApiError>((key.to_owned(), body_hash(body)?))).transpose()?;
+    let spec = JobSpec {
+        task: task.name.to_owned(),
+        model,
+        provider: request.provider,
+        owner: request.owner,
+        stream: request.stream.unwrap_or(task.kind == TaskKind::Chat),
+    };
+    let job = NewJob {
+        id: JobId::new(pool_name.place()),
+        spec,
+        input: request.input.to_owned(),
+        metadata: request.metadata,
+        priority: request.priority,
+        max_attempts: request.max_attempts,
+        max_crashes: pool.max_crashes,
+        run_at: request.run_at,
+        delay: request.delay,
+        timeout: request.timeout.unwrap_or(pool.job_timeout),
+        queue_timeout: request.expires_in.unwrap_or(pool.queue_timeout),
+        own_deadline: request.expires_in.is_some(),
+        result_ttl: request.result_ttl.unwrap_or(pool.result_ttl),
+        concurrency_key: request.concurrency_key,
+        on_conflict: request.on_conflict,
+        fail_fast: request.fail_fast,
+        idempotent_for: if key.is_some() { KEY_KEPT } else { std::time::Duration::ZERO },
+    };
+    Ok(Prepared { job, key })
+}
+
+fn place<'a>(
+    config: &'a Config,
+    wanted: Option<&str>,
+    task: &Task<'a>,
+) -> Result<(&'a PoolName, &'a PoolConfig), ApiError> {
+    let name = match wanted {
+        Some(name) => {
+            let name: PoolName = name.parse().map_err(|_| ApiError::pool_not_found())?;
+            return config.pools.get_key_value(&name).ok_or_else(ApiError::pool_not_found);
+        }
+        None => task.pool.or_else(|| config.default_pool()),
+    };
+    name.and_then(|name| config.pools.get_key_value(name))
+        .ok_or_else(|| ApiError::invalid("pool", "is required: there are several pools"))
+}
+
+/// The model asked for, else the first that the provider names. `None` where providers name none.
+fn model(
+    config: &Config,
+    pool: &PoolName,
+    pinned: Option<&str>,
+    wanted: Option<&str>,
+) -> Result<Option<String>, ApiError> {
+    let mut providers = config.providers_of_pool(pool).filter(|(name, _)| pinned.is_none_or(|pinned| *name == pinned));
+    match wanted {
+        Some(wanted) => {
+            let serves = |models: &[String]| models.is_empty() || models.iter().any(|model| model == wanted);
+            if providers.any(|(_, provider)| serves(&provider.models)) {
+                Ok(Some(wanted.to_owned()))
+            } else {
+                Err(ApiError::unprocessable("model_not_found", "model", "no provider of the pool serves it"))
+            }
+        }
+        None => Ok(providers.next().and_then(|(_, provider)| provider.models.first().cloned())),
+    }
+}
+
+/// A hash of what the body says: the order of members does not count, nor the key itself.
+fn body_hash(body: &RawValue) -> Result<String, ApiError> {
+    use std::fmt::Write as _;
+    let mut value: serde_json::Value = serde_json::from_str(body.get()).map_err(ApiError::internal)?;
+    if let Some(members) = value.as_object_mut() {
+        members.remove("idempotency_key");
+    }
+    let canonical = serde_json::to_vec(&value).map_err(ApiError::internal)?;
+    Ok(Sha256::digest(canonical).iter().fold(String::with_capacity(64), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    }))
+}
+
+/// What an idempotency key came to.
+pub(crate) enum Booked {
+    /// The key is this submit's, or there is none: on with the enqueue.
+    Ours,
+    /// An earlier submit booked it but its job is not there: on with the enqueue, under its id.
+    Unfinished,
+    /// An earlier submit booked it, and this is its job.
+    Known(Box<Job>),
+}
+
+/// Books the idempotency key of a submit, which may take over the id of an earlier one.
+pub(crate) async fn book(app: &App, prepared: &mut Prepared) -> Result<Booked, ApiError> {
+    let Some((key, hash)) = &prepared.key else { return Ok(Booked::Ours) };
+    let wanted = Reservation { id: prepared.job.id.clone(), body_hash: hash.clone() };
+    let booked = app.queue.reserve(key, &wanted, KEY_KEPT).await?;
+    if booked.body_hash != *hash {
+        metrics::submit_refused(&prepared.job.id.shard.pool, Refusal::IdempotencyKeyReused);
+        let message = "this key was first sent with another body";
+        return Err(ApiError::unprocessable("idempotency_key_reused", "idempotency_key", message));
+    }
+    if booked.id == prepared.job.id {
+        return Ok(Booked::Ours);
+    }
+    prepared.job.id = booked.id;
+    match app.queue.get(&prepared.job.id, false).await? {
+        Some(job) => Ok(Booked::Known(Box::new(job))),
+        None => Ok(Booked::Unfinished),
+    }
+}
+
+/// What the queue said to a job that goes by `prepared`, as the caller is to see it: the job and whether it was
+/// there before.
+pub(crate) async fn conclude(
+    app: &App,
+    prepared: &Prepared,
+    ours: bool,
+    submitted: Submitted,
+) -> Result<(Job, bool), ApiError> {
+    let pool = &prepared.job.id.shard.pool;
+    let (refusal, error) = match submitted {
+        Submitted::Accepted(job) => {
+            metrics::job_submitted(pool, &job.task);
+            if job.status == overshot_common::job::Status::Scheduled {
+                app.upkeep.nudge();
+            }
+            return Ok((*job, false));
+        }
+        Submitted::Exists => {
+            return match app.queue.get(&prepared.job.id, false).await? {
+                Some(job) => Ok((job, !ours)),
+                None => Err(result_expired()),
+            };
+        }
+        Submitted::Gone => return Err(result_expired()),
+        Submitted::QueueFull => (Refusal::QueueFull, ApiError::queue_full()),
+        Submitted::KeyHeld(holder) => (Refusal::RunAlreadyActive, ApiError::run_already_active(holder)),
+        Submitted::NoLiveWorker => {
+            (Refusal::NoLiveWorker, ApiError::unavailable("no_live_worker", "no live worker serves the pool"))
+        }
+    };
+    metrics::submit_refused(pool, refusal);
+    if let (true, Some((key, _))) = (ours, &prepared.key)
+        && let Err(error) = app.queue.unreserve(key, &prepared.job.id).await
+    {
+        // The next submit with this key finds the booking without a job and goes on under its id.
+        tracing::debug!(%error, "idempotency key not freed");
+    }
+    Err(error)
+}
+
+fn result_expired() -> ApiError {
+    ApiError::conflict("result_expired", "the job of this idempotency key ended and its retention is over")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONFIG: &str = r#"
+        [pools.chat]
+        providers = ["a", "b"]
+        max_request_bytes = 200
+        [pools.other]
+        providers = ["any"]
+        [providers.a]
+        kind = "simulated"
+        models = ["m1", "m2"]
+        [providers.b]
+        kind = "simulated"
+        models = ["m3"]
+        [providers.any]
+        kind = "simulated"
+        [tasks.mine]
+        kind = "chat"
+        pool = "chat"
+        model = "m2"
+        [tasks.vectors]
+        kind = "embedding"
+        pool = "chat"
+    "#;
+
+    fn prepare_text(body: &str) -> Result<Prepared, ApiError> {
+        let config = Config::load(Some((std::path::Path::new("test"), CONFIG)), []).unwrap();
+        prepare(&config, serde_json::from_str(body).unwrap(), None)
+    }
+
+    fn with(members: &str) -> String {
+        format!(r#"{{"input":{{"user":"hi"}},{members}}}"#)
+    }
+
+    fn refusal(members: &str) -> (u16, serde_json::Value) {
+        let error = prepare_text(&with(members)).unwrap_err();
+        (error.status().as_u16(), serde_json::to_value(error.object()).unwrap())
+    }
+
+    #[test]
+    fn names_and_defaults_are_resolved_at_submit() {
+        let job = prepare_text(&with(r#""task":"llm_chat","pool":"chat""#)).unwrap().job;
+        assert_eq!((job.spec.task.as_str(), job.spec.model.as_deref()), ("chat", Some("m1")));
+        assert!(job.spec.stream);
+        let job = prepare_text(&with(r#""task":"mine""#)).unwrap().job;
+        assert_eq!((job.spec.task.as_str(), job.spec.model.as_deref()), ("mine", Some("m2")));
+        assert_eq!(job.id.shard.pool.as_str(), "chat");
+        let job = prepare_text(&with(r#""task":"chat","pool":"chat","provider":"b""#)).unwrap().job;
+        assert_eq!(job.spec.model.as_deref(), Some("m3"));
+        let job = prepare_text(&with(r#""task":"chat","pool":"other""#)).unwrap().job;
+        assert_eq!(job.spec.model, None);
+        let job = prepare_text(&with(r#""task":"chat","pool":"other","model":"whatever""#)).unwrap().job;
+        assert_eq!(job.spec.model.as_deref(), Some("whatever"));
+    }
+
+    #[test]
+    fn what_the_configuration_does_not_know_is_refused_by_name() {
+        for (members, status, param) in [
+            (r#""task":"nope""#, 422, "task"),
+            (r#""task":"embedding","pool":"chat""#, 422, "task"),
+            (r#""task":"vectors""#, 422, "task"),
+            (r#""task":"chat""#, 422, "pool"),
+            (r#""task":"chat","pool":"nope""#, 404, "pool"),
+            (r#""task":"chat","pool":"NO}PE""#, 404, "pool"),
+            (r#""task":"chat","pool":"chat","provider":"any""#, 422, "provider"),
+            (r#""task":"chat","pool":"chat","model":"m4""#, 422, "model"),
+            (r#""task":"chat","pool":"chat","provider":"b","model":"m1""#, 422, "model"),
+        ] {
+            let (found, object) = refusal(members);
+            assert_eq!((found, object["param"].as_str()), (status, Some(param)), "{members}");
+        }
+    }
+
+    #[test]
+    fn an_input_over_the_limit_of_its_pool_is_too_large() {
+        let body = format!(r#"{{"task":"mine","input":{{"user":"{}"}}}}"#, "x".repeat(300));
+        assert_eq!(prepare_text(&body).unwrap_err().status(), 413);
+    }
+
+    #[test]
+    fn the_hash_of_a_body_ignores_order_space_and_the_key_itself() {
+        let hash = |text: &str| body_hash(serde_json::from_str(text).unwrap()).unwrap();
+        assert_eq!(hash(r#"{"a":1,"b":{"c":2,"d":3}}"#), hash(r#"{ "b":{"d":3,"c":2},"idempotency_key":"k","a":1}"#));
+        assert_ne!(hash(r#"{"a":1}"#), hash(r#"{"a":2}"#));
+    }
+}

@@ -1,0 +1,78 @@
+//! The worker's own port: `/healthz`, `/readyz` and `/metrics`.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Json};
+use axum::routing::get;
+use overshot_common::metrics;
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::runner::health::Health;
+
+/// How often the recorder's histograms are folded.
+const RECORDER_UPKEEP: Duration = Duration::from_secs(5);
+
+/// Answers until `shutdown`.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    health: Arc<Health>,
+    shutdown: CancellationToken,
+) -> std::io::Result<()> {
+    let router = Router::new()
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(render))
+        .with_state(health);
+    axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await
+}
+
+async fn healthz(State(health): State<Arc<Health>>) -> impl IntoResponse {
+    Json(json!({"status": "ok", "worker_id": health.worker()}))
+}
+
+async fn readyz(State(health): State<Arc<Health>>) -> impl IntoResponse {
+    match health.ready() {
+        Ok(()) => (StatusCode::OK, Json(json!({"status": "ok"}))),
+        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"status": "unavailable", "reason": reason}))),
+    }
+}
+
+async fn render(State(health): State<Arc<Health>>) -> impl IntoResponse {
+    health.measure();
+    match recorder() {
+        Some(recorder) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], (recorder.render)()).into_response(),
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+/// The recorder of this process' metrics.
+pub(crate) struct Recorder {
+    render: Box<dyn Fn() -> String + Send + Sync>,
+    upkeep: Box<dyn Fn() + Send + Sync>,
+}
+
+/// The process' recorder; none where another part of the process installed its own, which then shows ours too.
+pub(crate) fn recorder() -> Option<&'static Recorder> {
+    static RECORDER: OnceLock<Option<Recorder>> = OnceLock::new();
+    let install = || {
+        let handle = metrics::install().ok()?;
+        let again = handle.clone();
+        Some(Recorder { render: Box::new(move || handle.render()), upkeep: Box::new(move || again.run_upkeep()) })
+    };
+    RECORDER.get_or_init(install).as_ref()
+}
+
+/// Keeps the recorder's memory small between scrapes, until `shutdown`.
+pub(crate) async fn tend_recorder(shutdown: CancellationToken) {
+    let Some(recorder) = recorder() else { return };
+    let mut tick = tokio::time::interval(RECORDER_UPKEEP);
+    while shutdown.run_until_cancelled(tick.tick()).await.is_some() {
+        (recorder.upkeep)();
+    }
+}

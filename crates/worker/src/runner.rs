@@ -1,0 +1,216 @@
+//! The runner: owns the services of one worker and their order of start and drain.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use futures_util::future::join_all;
+use overshot_common::config::Config;
+use overshot_common::ids::WorkerId;
+use overshot_common::metrics;
+use overshot_common::queue::Queue;
+use overshot_common::upkeep::Upkeep;
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+mod about;
+mod backoff;
+mod claimer;
+mod greeting;
+pub(crate) mod health;
+mod keeper;
+mod porter;
+pub(crate) mod providers;
+pub(crate) mod publisher;
+pub(crate) mod registry;
+pub(crate) mod settler;
+pub(crate) mod station;
+
+use about::About;
+use health::Health;
+use keeper::Keeper;
+use providers::PoolProviders;
+use registry::{Registry, Stop};
+use station::{Pool, Station};
+
+/// How long one call to Redis may take, tries included.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long handing back may take: after the grace, and when the worker ends now.
+const HAND_BACK: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(1));
+
+/// A worker that is ready to run.
+#[derive(Debug)]
+pub(crate) struct Runner {
+    config: Arc<Config>,
+    queue: Queue,
+    worker: WorkerId,
+    host: String,
+    pools: Vec<Arc<Pool>>,
+}
+
+impl Runner {
+    /// Makes everything ready that needs no Redis.
+    ///
+    /// # Errors
+    /// A provider that cannot be made ready, a URL that names no Redis.
+    pub(crate) fn new(config: Config) -> anyhow::Result<Self> {
+        let ready = providers::ready(&config).map_err(|mistakes| anyhow::anyhow!(mistakes.join("\n")))?;
+        let queue = Queue::open(config.redis_url.expose(), PATIENCE).context("OVERSHOT_REDIS_URL")?;
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").or_else(|_| std::env::var("HOSTNAME"));
+        let host = host.map_or_else(|_| "worker".to_owned(), |host| host.trim().to_owned());
+        let config = Arc::new(config);
+        let pools = config.served_pools().into_iter().filter_map(|name| {
+            let settings = config.pool(&name)?.clone();
+            let providers = PoolProviders::of(&name, &config, &ready);
+            let slots = Arc::new(Semaphore::new(settings.concurrency as usize));
+            Some(Arc::new(Pool { name, settings, providers, slots }))
+        });
+        Ok(Self { pools: pools.collect(), queue, worker: WorkerId::unique(&host), host, config })
+    }
+
+    /// See [`crate::run`].
+    pub(crate) async fn run(
+        self,
+        shutdown: CancellationToken,
+        kill: CancellationToken,
+        listener: TcpListener,
+    ) -> anyhow::Result<()> {
+        if crate::http::recorder().is_some() {
+            metrics::register_zeroes(&self.config);
+        }
+        let health = Arc::new(Health::new(self.worker.clone()));
+        let ended = CancellationToken::new();
+        let _end_with_us = ended.clone().drop_guard();
+        tokio::spawn(crate::http::serve(listener, health.clone(), ended.clone()));
+        tokio::spawn(crate::http::tend_recorder(ended.clone()));
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            () = kill.cancelled() => return Ok(()),
+            fit = greeting::greet(&self.queue, &self.config) => fit?,
+        }
+        let services = Services::start(&self, &health, &ended)?;
+        health.started(services.stations.clone());
+        tracing::info!(worker.id = %self.worker, pools = self.pools.len(), "worker started");
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = kill.cancelled() => {}
+        }
+        health.drain();
+        services.drain(&self, &kill).await;
+        services.leave(&self, &ended).await;
+        tracing::info!(worker.id = %self.worker, "worker stopped");
+        Ok(())
+    }
+}
+
+/// Everything that runs.
+struct Services {
+    stations: Vec<Arc<Station>>,
+    /// Claimers and porter.
+    takers: TaskTracker,
+    stop_taking: CancellationToken,
+    keeper: std::thread::JoinHandle<()>,
+    stop_keeping: CancellationToken,
+}
+
+impl Services {
+    fn start(runner: &Runner, health: &Arc<Health>, ended: &CancellationToken) -> anyhow::Result<Self> {
+        let served = runner.config.served_pools();
+        let (upkeep, upkeep_handle) = Upkeep::new(runner.queue.clone(), &runner.config, &served);
+        tokio::spawn(upkeep.run(ended.clone()));
+        let (takers, stop_taking, parked) = (TaskTracker::new(), CancellationToken::new(), Arc::new(Notify::new()));
+        let mut stations = Vec::new();
+        for (pool, shard) in runner.pools.iter().flat_map(|pool| pool.name.shards().map(move |shard| (pool, shard))) {
+            let (endings, to_settle) = mpsc::unbounded_channel();
+            let (outlets, to_publish) = mpsc::unbounded_channel();
+            let station = Arc::new(Station {
+                worker: runner.worker.clone(),
+                shard,
+                config: runner.config.clone(),
+                pool: pool.clone(),
+                queue: runner.queue.clone(),
+                upkeep: upkeep_handle.clone(),
+                registry: Registry::default(),
+                endings,
+                outlets,
+                bell: Notify::new(),
+                parked: false.into(),
+                in_touch: watch::Sender::new(None),
+            });
+            until(ended, settler::run(station.clone(), to_settle));
+            until(ended, publisher::run(station.clone(), to_publish));
+            takers.spawn(claimer::run(station.clone(), parked.clone(), stop_taking.clone()));
+            stations.push(station);
+        }
+        takers.spawn(porter::run(runner.queue.clone(), stations.clone(), parked, stop_taking.clone()));
+        takers.close();
+        let keeper = Keeper {
+            stations: stations.clone(),
+            worker: runner.worker.clone(),
+            liveness: runner.config.worker.liveness,
+            about: About::new(runner.pools.clone(), runner.host.clone()),
+            health: health.clone(),
+        };
+        let stop_keeping = ended.child_token();
+        let keeper = keeper.start(&runner.queue, stop_keeping.clone())?;
+        Ok(Self { stations, takers, stop_taking, keeper, stop_keeping })
+    }
+
+    /// Stops taking jobs, lets those that run finish within the grace, hands the rest back.
+    async fn drain(&self, runner: &Runner, kill: &CancellationToken) {
+        self.stop_taking.cancel();
+        let idle = async {
+            self.takers.wait().await;
+            all_free(&runner.pools).await;
+        };
+        tokio::select! {
+            () = idle => return,
+            () = tokio::time::sleep(runner.config.worker.drain) => {}
+            () = kill.cancelled() => {}
+        }
+        let busy: usize = runner.pools.iter().map(|pool| pool.busy()).sum();
+        tracing::info!(jobs = busy, "handing back");
+        self.stations.iter().for_each(|station| station.registry.stop_all(Stop::HandBack));
+        let patience = async {
+            tokio::select! {
+                () = tokio::time::sleep(HAND_BACK.0) => {}
+                () = async { kill.cancelled().await; tokio::time::sleep(HAND_BACK.1).await } => {}
+            }
+        };
+        tokio::select! {
+            () = all_free(&runner.pools) => {}
+            () = patience => tracing::warn!("not everything could be handed back; the reaper has the rest"),
+        }
+    }
+
+    /// Takes the worker off the lists, the keeper first: its next beat would put it back.
+    async fn leave(self, runner: &Runner, ended: &CancellationToken) {
+        self.stop_keeping.cancel();
+        let keeper = tokio::task::spawn_blocking(move || self.keeper.join());
+        if keeper.await.is_ok_and(|joined| joined.is_err()) {
+            tracing::error!("the keeper panicked");
+        }
+        let leave = join_all(self.stations.iter().map(async |station| {
+            if let Err(error) = runner.queue.leave(&station.shard, &runner.worker).await {
+                tracing::debug!(%error, shard = %station.shard, "not taken off the list; it ends by silence");
+            }
+        }));
+        // An outage must not hold up the end: silence has the same effect.
+        let _ = tokio::time::timeout(HAND_BACK.1, leave).await;
+        ended.cancel();
+    }
+}
+
+/// Runs a service until the worker has ended: it keeps its own sender alive.
+fn until(ended: &CancellationToken, service: impl Future<Output = ()> + Send + 'static) {
+    tokio::spawn(ended.clone().run_until_cancelled_owned(service));
+}
+
+/// Waits until no slot is taken.
+async fn all_free(pools: &[Arc<Pool>]) {
+    for pool in pools {
+        let _ = pool.slots.acquire_many(pool.settings.concurrency).await;
+    }
+}

@@ -1,0 +1,49 @@
+//! What this worker says of itself in every beat; `GET /api/v1/workers` shows it.
+
+use std::sync::Arc;
+
+use overshot_common::job::times;
+use serde::Serialize;
+
+use super::station::{Pool, Station};
+
+/// What does not change while it runs, and where to find what does.
+#[derive(Debug)]
+pub(crate) struct About {
+    pools: Vec<Arc<Pool>>,
+    host: String,
+    started_at: String,
+}
+
+#[derive(Serialize)]
+struct Beat<'a> {
+    pools: Vec<&'a str>,
+    slots: u32,
+    in_flight: usize,
+    started_at: &'a str,
+    version: &'static str,
+    draining: bool,
+    host: &'a str,
+    providers: Vec<&'a str>,
+}
+
+impl About {
+    pub(super) fn new(pools: Vec<Arc<Pool>>, host: String) -> Self {
+        Self { pools, host, started_at: times::text(jiff::Timestamp::now()) }
+    }
+
+    /// The object for a beat in one shard: all pools of the worker, the slots and jobs of this one.
+    pub(super) fn to_json(&self, station: &Station, draining: bool) -> String {
+        let beat = Beat {
+            pools: self.pools.iter().map(|pool| pool.name.as_str()).collect(),
+            slots: station.pool.settings.concurrency,
+            in_flight: station.pool.busy(),
+            started_at: &self.started_at,
+            version: env!("CARGO_PKG_VERSION"),
+            draining,
+            host: &self.host,
+            providers: station.pool.providers.names().collect(),
+        };
+        serde_json::to_string(&beat).expect("texts and numbers always serialize")
+    }
+}

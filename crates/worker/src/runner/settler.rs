@@ -1,0 +1,153 @@
+//! The settler of one shard: writes what attempts came to, and frees their slots.
+//!
+//! A lone outcome goes at once. While a call is in flight others gather; only a full call goes beside it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use overshot_common::code::ErrorCode;
+use overshot_common::job::JobError;
+use overshot_common::metrics;
+use overshot_common::queue::{Error, Held, Settled, Settlement, Verdict};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::time::Instant;
+
+use super::backoff::Backoff;
+use super::registry::Attempt;
+use super::station::Station;
+
+mod batch;
+
+use batch::{Batch, Gathered};
+
+/// Most calls in flight.
+const CALLS: usize = 4;
+
+/// An attempt that is over, on its way to Redis.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) attempt: Arc<Attempt>,
+    pub(crate) ending: Ending,
+    /// For the metrics: the job's task, and how long it had waited before this attempt.
+    pub(crate) task: String,
+    pub(crate) waited: Duration,
+    /// Freed when the outcome is written, or given up.
+    pub(crate) slot: OwnedSemaphorePermit,
+}
+
+/// What becomes of the job.
+#[derive(Debug)]
+pub(crate) enum Ending {
+    /// The attempt came to something.
+    Settle(Settlement),
+    /// It goes back to the head of the queue, the attempt not counted.
+    HandBack,
+    /// It is put off, the attempt not counted.
+    Snooze(Duration, JobError),
+}
+
+/// Settles until all who may send something are gone and everything is written or given up.
+pub(crate) async fn run(station: Arc<Station>, mut inbox: mpsc::UnboundedReceiver<Ended>) {
+    let (mut gathered, mut calls) = (Gathered::default(), FuturesUnordered::new());
+    loop {
+        tokio::select! {
+            ended = inbox.recv() => match ended {
+                Some(ended) => {
+                    gathered.push(ended);
+                    // Attempts that are about to end come along: a lone one loses a microsecond by it.
+                    tokio::task::yield_now().await;
+                    while let Ok(ended) = inbox.try_recv() {
+                        gathered.push(ended);
+                    }
+                }
+                None if gathered.is_empty() && calls.is_empty() => return,
+                None => drop(calls.next().await),
+            },
+            Some(()) = calls.next() => {}
+        }
+        while !gathered.is_empty() && (calls.is_empty() || (calls.len() < CALLS && gathered.is_full())) {
+            calls.push(settle(&station, gathered.take()));
+        }
+    }
+}
+
+/// Writes one batch, again until it is acknowledged or the lease is over.
+async fn settle(station: &Station, batch: Batch) {
+    let (mut backoff, begun) = (Backoff::new(), Instant::now());
+    let mut batches = VecDeque::from([batch]);
+    while let Some(batch) = batches.pop_front() {
+        match call(station, &batch).await {
+            Ok(answers) => acknowledged(station, batch, &answers),
+            // One of them may be what Redis refuses: each is judged alone then.
+            Err(error) if batch.len() > 1 && !error.is_transient() => batches.extend(batch.split()),
+            Err(error) if is_over(station, begun) => abandoned(station, batch, &error),
+            Err(_) => {
+                batches.push_front(batch);
+                backoff.wait().await;
+            }
+        }
+    }
+}
+
+async fn call(station: &Station, batch: &Batch) -> Result<Vec<Settled>, Error> {
+    let (answers, due) = match batch {
+        Batch::Settle(settlements, _) => station.queue.settle(&station.shard, settlements).await?,
+        Batch::HandBack(held, _) => (station.queue.hand_back(&station.shard, held).await?, None),
+        Batch::Snooze(held, after, error, _) => {
+            let (answer, due) = station.queue.snooze(held, *after, Some(error)).await?;
+            (vec![answer], due)
+        }
+    };
+    if due.is_some() {
+        station.upkeep.nudge();
+    }
+    Ok(answers)
+}
+
+/// Whether the lease is over: its time is up, and of that Redis was there long enough for the reaper to judge. (After an
+/// outage the reaper waits one lease; until then the grant still holds.)
+fn is_over(station: &Station, begun: Instant) -> bool {
+    let lease = station.pool.settings.lease;
+    begun.elapsed() > lease && station.in_touch.borrow().is_some_and(|since| since.elapsed() > lease)
+}
+
+fn acknowledged(station: &Station, batch: Batch, answers: &[Settled]) {
+    let pool = &station.pool.name;
+    for (place, ended) in batch.receipts().iter().enumerate() {
+        match answers.get(place) {
+            Some(Settled::Now(status)) if status.is_terminal() => {
+                let duration = ended.waited + ended.attempt.begun.elapsed();
+                metrics::job_finished(pool, &ended.task, *status, batch.code(place), duration);
+            }
+            Some(Settled::Lost) => metrics::lease_lost(pool),
+            _ => {}
+        }
+    }
+    release(station, batch);
+}
+
+fn abandoned(station: &Station, batch: Batch, error: &Error) {
+    let jobs = batch.len();
+    if matches!(batch, Batch::Settle(..)) {
+        tracing::error!(%error, shard = %station.shard, jobs, "settle_abandoned");
+        batch.receipts().iter().for_each(|_| metrics::settle_abandoned(&station.pool.name));
+    } else {
+        tracing::warn!(%error, shard = %station.shard, jobs, "jobs could not be handed back; the reaper has them");
+    }
+    release(station, batch);
+}
+
+/// Lets the attempts go and frees their slots, all at once, so that the next claim takes as many.
+fn release(station: &Station, batch: Batch) {
+    let mut freed: Option<OwnedSemaphorePermit> = None;
+    for receipt in batch.into_receipts() {
+        station.registry.leave(&receipt.attempt);
+        match &mut freed {
+            Some(freed) => freed.merge(receipt.slot),
+            None => freed = Some(receipt.slot),
+        }
+    }
+}
