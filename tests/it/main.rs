@@ -3,4 +3,9 @@
 //! Every test owns its Redis and its processes, and all run at once.
 #![allow(clippy::unwrap_used, reason = "a test may stop where it stands")]
 
+mod api;
+mod fault;
+mod harness;
+mod lifecycle;
 mod queue;
+mod settings;

@@ -52,12 +52,7 @@ pub(crate) fn task<'a>(config: &'a Config, name: &str) -> Result<Task<'a>, ApiEr
 }
 
 /// Judges an input by its task's kind.
-pub(crate) fn check_input(kind: TaskKind, input: &RawValue, pool: Option<&PoolConfig>) -> Result<(), ApiError> {
-    if let Some(limit) = pool.and_then(|pool| pool.max_request_bytes)
-        && input.get().len() as u64 > limit
-    {
-        return Err(ApiError::too_large(limit).param("input"));
-    }
+pub(crate) fn check_input(kind: TaskKind, input: &RawValue) -> Result<(), ApiError> {
     match kind {
         TaskKind::Chat => Ok(chat::validate(input)?),
         TaskKind::Embedding | TaskKind::Transcription => Ok(()),
@@ -74,7 +69,7 @@ pub(crate) fn prepare(config: &Config, body: &RawValue, header_key: Option<&str>
         return Err(ApiError::invalid("provider", "is none of the pool's providers"));
     }
     let model = model(config, pool_name, provider, request.model.as_deref().or(task.model))?;
-    check_input(task.kind, request.input, Some(pool))?;
+    check_input(task.kind, request.input)?;
     let key = match (header_key, request.idempotency_key.as_deref()) {
         (Some(header), Some(field)) if header != field => {
             return Err(ApiError::invalid("idempotency_key", "differs from the header Idempotency-Key"));

@@ -135,7 +135,7 @@ pub(crate) async fn retry(
     if let Some(input) = input {
         let task = app.job(&id, false).await?.task;
         let kind = submit::task(&app.config, &task)?.kind;
-        submit::check_input(kind, input, app.config.pool(&id.shard.pool))?;
+        submit::check_input(kind, input)?;
     }
     let most = app.max_queued(&id.shard.pool);
     let answers = app.queue.retry(&id.shard, most, input, &[id.local]).await?;

@@ -1,0 +1,14 @@
+//! The HTTP API: what it takes, what it refuses, what it answers.
+
+mod access;
+mod admission;
+mod control;
+mod events;
+mod idempotency;
+mod keys;
+mod listing;
+mod order;
+mod pools;
+mod startup;
+mod validation;
+mod waiting;

@@ -1,0 +1,8 @@
+//! What breaks, and what must hold all the same: nothing accepted is lost, and there is one result.
+
+mod api_process;
+mod cancel_race;
+mod connections;
+mod load;
+mod redis_process;
+mod worker_process;

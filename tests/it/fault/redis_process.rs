@@ -1,0 +1,119 @@
+//! A Redis that dies, stops, or forgets its scripts.
+
+use std::time::{Duration, Instant};
+
+use support::{Fleet, FleetOptions, OpenAiStub};
+
+use super::load::{RECOVERY, all_complete, nothing_is_left_over, submit_surely};
+use crate::settings::{chat, stubbed};
+
+/// Submits under load until told to stop, and gives what was accepted.
+fn keep_submitting(
+    fleet: &Fleet,
+    stop: &tokio_util::sync::CancellationToken,
+) -> tokio::task::JoinHandle<Vec<(String, String)>> {
+    let (client, stop) = (fleet.client.clone(), stop.clone());
+    tokio::spawn(async move {
+        let mut jobs = Vec::new();
+        while !stop.is_cancelled() {
+            let key = format!("job {}", jobs.len());
+            jobs.push((key.clone(), submit_surely(&client, &key).await));
+        }
+        jobs
+    })
+}
+
+#[tokio::test]
+async fn a_redis_killed_under_load_loses_no_accepted_job() {
+    let stub = OpenAiStub::start().await;
+    let mut fleet = FleetOptions::new(stubbed(&stub, "max_crashes = 100")).workers(2).start().await;
+    // Losing Redis is what this test does.
+    fleet.allow_error("");
+    let stop = tokio_util::sync::CancellationToken::new();
+    let submitting = keep_submitting(&fleet, &stop);
+    for _ in 0..3 {
+        stub.wait_for(stub.requests() + 20).await;
+        fleet.redis.kill();
+        fleet.redis.restart().await;
+    }
+    stub.wait_for(stub.requests() + 20).await;
+    stop.cancel();
+    let jobs = submitting.await.unwrap();
+    all_complete(&fleet.client, &jobs).await;
+    nothing_is_left_over(&fleet.client, &jobs).await;
+}
+
+#[tokio::test]
+async fn scripts_flushed_under_load_trouble_no_caller() {
+    let stub = OpenAiStub::start().await;
+    let fleet = Fleet::start(stubbed(&stub, "")).await;
+    let stop = tokio_util::sync::CancellationToken::new();
+    let flushing = {
+        let mut connection = fleet.redis.connection().await;
+        let stop = stop.clone();
+        tokio::spawn(async move {
+            let mut flushes = 0;
+            while !stop.is_cancelled() {
+                redis::cmd("SCRIPT").arg("FLUSH").query_async::<()>(&mut connection).await.unwrap();
+                flushes += 1;
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+            flushes
+        })
+    };
+    let mut jobs = Vec::new();
+    for n in 0..100 {
+        let text = format!("job {n}");
+        // Not surely: every one must be accepted at the first try.
+        jobs.push((text.clone(), fleet.client.submit(&chat(&text)).await));
+    }
+    all_complete(&fleet.client, &jobs).await;
+    stop.cancel();
+    assert!(flushing.await.unwrap() > 10);
+    nothing_is_left_over(&fleet.client, &jobs).await;
+    for (_, id) in &jobs {
+        assert_eq!(fleet.client.job(id).await["attempts"], 1);
+    }
+}
+
+#[tokio::test]
+async fn a_redis_that_stands_still_for_five_seconds_costs_no_job() {
+    let stub = OpenAiStub::start().await;
+    let mut fleet = Fleet::start(stubbed(&stub, "")).await;
+    fleet.allow_error("");
+    let before = fleet.client.submit(&chat("before")).await;
+    fleet.redis.freeze();
+    let frozen = Instant::now();
+    let during = {
+        let client = fleet.client.clone();
+        tokio::spawn(async move { submit_surely(&client, "during").await })
+    };
+    // The length of the outage is what this test is about.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    fleet.redis.thaw();
+    let jobs = vec![("before".to_owned(), before), ("during".to_owned(), during.await.unwrap())];
+    all_complete(&fleet.client, &jobs).await;
+    assert!(frozen.elapsed() < RECOVERY);
+    nothing_is_left_over(&fleet.client, &jobs).await;
+}
+
+#[tokio::test]
+async fn an_outage_shorter_than_the_lease_interrupts_no_running_job() {
+    let stub = OpenAiStub::start().await;
+    let gate = std::sync::Arc::new(tokio::sync::Semaphore::new(0));
+    stub.push(support::Reply::echo_gated(1, &gate));
+    let config = stubbed(&stub, "").replace("\"3s\"", "\"20s\"");
+    let mut fleet = Fleet::start(config).await;
+    fleet.allow_error("");
+    let id = fleet.client.submit(&chat("one two")).await;
+    fleet.client.events(&id, None).await.next_chunk().await;
+    fleet.redis.kill();
+    support::assert_eventually!(fleet.client.get("/readyz").await.status == 503);
+    // The rest of the answer and its settle meet a Redis that is away.
+    gate.add_permits(1);
+    fleet.redis.restart().await;
+    let job = fleet.client.wait_status(&id, "completed").await;
+    assert_eq!((&job["attempts"], &job["crashes"]), (&serde_json::json!(1), &serde_json::json!(0)), "{job}");
+    assert_eq!(job["result"]["content"], "one two");
+    assert_eq!(stub.requests(), 1);
+}

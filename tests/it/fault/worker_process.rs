@@ -1,0 +1,113 @@
+//! Workers that die or fall asleep.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use support::{Fleet, FleetOptions, OpenAiStub, PATIENCE, Reply};
+use tokio::sync::Semaphore;
+
+use super::load::{RECOVERY, all_complete, nothing_is_left_over, submit_surely};
+use crate::settings::{chat, chat_with, stubbed};
+
+/// Which worker holds the job: its place in the fleet.
+fn holder(fleet: &Fleet, job: &Value) -> usize {
+    let id = job["worker_id"].as_str().unwrap();
+    fleet.workers.iter().position(|worker| worker.has_logged(id)).unwrap_or_else(|| panic!("nobody is {id}"))
+}
+
+#[tokio::test]
+async fn a_killed_workers_job_runs_again_with_one_result() {
+    let stub = OpenAiStub::start().await;
+    stub.push(Reply::texts(&["lost"]).then_hang());
+    let mut fleet = Fleet::start(stubbed(&stub, "")).await;
+    let id = fleet.client.submit(&chat("kept")).await;
+    let mut events = fleet.client.events(&id, None).await;
+    assert_eq!(events.next_chunk().await.text(), "lost");
+    fleet.workers[0].kill();
+    fleet.add_worker();
+    let job = fleet.client.wait_status(&id, "completed").await;
+    assert_eq!(job["result"]["content"], "kept", "{job}");
+    assert_eq!((&job["attempts"], &job["crashes"]), (&json!(2), &json!(1)), "{job}");
+    let events = events.rest().await;
+    assert_eq!(events.iter().filter(|event| event.event == "done").count(), 1);
+    assert_eq!(stub.requests(), 2);
+}
+
+#[tokio::test]
+async fn a_worker_that_wakes_up_late_changes_nothing() {
+    let stub = OpenAiStub::start().await;
+    let gate = Arc::new(Semaphore::new(0));
+    stub.push(Reply::texts(&["zombie "]).then_gate(&gate).then_texts(&["words"]).then_end("stop"));
+    let fleet = FleetOptions::new(stubbed(&stub, "")).workers(2).start().await;
+    let id = fleet.client.submit(&chat("good words")).await;
+    fleet.client.events(&id, None).await.next_chunk().await;
+    let zombie = holder(&fleet, &fleet.client.job(&id).await);
+    fleet.workers[zombie].stop();
+    let job = fleet.client.wait_status(&id, "completed").await;
+    assert_eq!((&job["result"]["content"], &job["crashes"]), (&json!("good words"), &json!(1)), "{job}");
+    // The whole answer waits in its socket when it wakes up.
+    gate.add_permits(1);
+    fleet.workers[zombie].cont();
+    fleet.wait_for_workers(2).await;
+    let other = fleet.client.submit(&chat("next")).await;
+    fleet.client.wait_status(&other, "completed").await;
+    let after = fleet.client.job(&id).await;
+    assert_eq!(after, job, "nothing was overwritten");
+    let events = fleet.client.events(&id, None).await.rest().await;
+    let second = events.iter().rposition(|event| event.event == "attempt").unwrap();
+    let text: String = events[second..].iter().map(support::Event::text).collect();
+    assert_eq!(text, "good words");
+}
+
+#[tokio::test]
+async fn a_job_that_kills_its_workers_ends() {
+    let stub = OpenAiStub::start().await;
+    stub.always(Reply::hang());
+    let mut fleet = FleetOptions::new(stubbed(&stub, "max_crashes = 1")).workers(0).start().await;
+    let id = fleet.client.submit(&chat("poison")).await;
+    for crash in 1..=2 {
+        fleet.add_worker();
+        stub.wait_for(crash).await;
+        fleet.workers.last_mut().unwrap().kill();
+    }
+    let job = fleet.client.wait_status(&id, "failed").await;
+    assert_eq!((&job["error"]["code"], &job["crashes"]), (&json!("stale_worker"), &json!(2)), "{job}");
+}
+
+#[tokio::test]
+async fn killing_one_worker_after_another_loses_and_doubles_nothing() {
+    let stub = OpenAiStub::start().await;
+    let mut fleet = FleetOptions::new(stubbed(&stub, "max_crashes = 100")).workers(2).start().await;
+    let mut jobs = Vec::new();
+    for round in 0..5 {
+        for n in 0..30 {
+            let key = format!("round {round} job {n}");
+            jobs.push((key.clone(), submit_surely(&fleet.client, &key).await));
+        }
+        // The oldest goes in the middle of its work.
+        stub.wait_for(stub.requests() + 1).await;
+        fleet.workers.remove(0).kill();
+        fleet.add_worker();
+    }
+    all_complete(&fleet.client, &jobs).await;
+    nothing_is_left_over(&fleet.client, &jobs).await;
+}
+
+#[tokio::test]
+async fn the_holder_of_a_key_that_dies_frees_it_by_running_again() {
+    let stub = OpenAiStub::start().await;
+    stub.push(Reply::hang());
+    let mut fleet = Fleet::start(stubbed(&stub, "")).await;
+    let keyed = |text: &str| chat_with(text, &json!({ "concurrency_key": "k", "on_conflict": "queue" }));
+    let first = fleet.client.submit(&keyed("first")).await;
+    stub.wait_for(1).await;
+    let second = fleet.client.submit(&keyed("second")).await;
+    fleet.workers[0].kill();
+    fleet.add_worker();
+    let job = fleet.client.wait_until(&second, RECOVERY, |job| job["completed_at"].is_string()).await;
+    assert_eq!(job["status"], "completed", "{job}");
+    let first = fleet.client.job(&first).await;
+    assert!(first["completed_at"].as_str() <= job["started_at"].as_str(), "one at a time: {first} {job}");
+    assert_eq!(stub.requests(), 3);
+    stub.wait_disconnected(1, PATIENCE).await;
+}

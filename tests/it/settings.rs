@@ -1,0 +1,54 @@
+//! Configurations that the tests start from: short leases, so that faults take seconds.
+
+use support::OpenAiStub;
+
+/// The part that all share. A worker gives its work up min(lease, liveness) - 1 s after its last renewal.
+const QUICK: &str = r#"
+[worker]
+drain = "10s"
+liveness = "3s"
+[retry]
+provider_unavailable = "100ms"
+model_unavailable = "100ms"
+provider_error = "100ms"
+timeout = "100ms"
+stale_worker = "100ms"
+bad_response = "100ms"
+"#;
+
+/// One pool `chat` with `pool` among its settings, on a simulated provider with `provider` among its.
+pub(crate) fn simulated(pool: &str, provider: &str) -> String {
+    format!(
+        "{QUICK}\n[providers.sim]\nkind = \"simulated\"\n{provider}\n\
+         [pools.chat]\nproviders = [\"sim\"]\nconcurrency = 4\nlease = \"3s\"\n{pool}\n"
+    )
+}
+
+/// A simulated provider that answers three words at once.
+pub(crate) fn quick() -> String {
+    simulated("", "tokens = 3\npace = \"1ms\"")
+}
+
+/// A simulated provider whose answers take a minute.
+pub(crate) fn slow() -> String {
+    simulated("", "tokens = 600\npace = \"100ms\"\njitter = 0.0")
+}
+
+/// One pool `chat` with `pool` among its settings, on the stub.
+pub(crate) fn stubbed(stub: &OpenAiStub, pool: &str) -> String {
+    let provider = stub.provider();
+    format!("{QUICK}\n{provider}\n[pools.chat]\nproviders = [\"stub\"]\nconcurrency = 4\nlease = \"3s\"\n{pool}\n")
+}
+
+/// A chat job that says `text`.
+pub(crate) fn chat(text: &str) -> serde_json::Value {
+    serde_json::json!({ "task": "chat", "input": { "messages": [{ "role": "user", "content": text }] } })
+}
+
+/// The same with more fields at the top.
+pub(crate) fn chat_with(text: &str, fields: &serde_json::Value) -> serde_json::Value {
+    let mut job = chat(text);
+    let members = job.as_object_mut().unwrap();
+    members.extend(fields.as_object().unwrap().clone());
+    job
+}
