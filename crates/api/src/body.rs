@@ -143,7 +143,7 @@ mod tests {
         let deep = "[".repeat(100_000) + &"]".repeat(100_000);
         let bad = ["", "{", "nul", "{\"a\":NaN}", "{\"a\":1e999}", "{} {}", "\"\\ud800\"", "{'a':1}", "[1,]", &deep];
         for text in bad {
-            assert_eq!(document(text.as_bytes()).unwrap_err().status(), 400, "{:.20}", text);
+            assert_eq!(document(text.as_bytes()).unwrap_err().status(), 400, "{text:.20}");
         }
         assert_eq!(document(b"\"\xff\"").unwrap_err().status(), 400);
     }

@@ -20,9 +20,9 @@ pub(crate) struct ApiError {
     param: Option<String>,
     retry_after_seconds: Option<u32>,
     /// The job that stands in the way.
-    job_id: Option<JobId>,
+    job_id: Option<Box<JobId>>,
     /// What really happened; for the log only.
-    cause: Option<Cause>,
+    cause: Option<Box<Cause>>,
 }
 
 /// What really happened, on its way to the middleware that logs it.
@@ -74,14 +74,18 @@ impl ApiError {
         Self::unprocessable("invalid_value", param, message)
     }
 
-    /// Readable, but refused, for a reason with a code of its own.
+    /// Readable, but refused, for a reason with a code of its own. The message goes on where the name of `param` ends.
     pub(crate) fn unprocessable(
         code: &'static str,
         param: impl Into<String>,
         message: impl Into<Cow<'static, str>>,
     ) -> Self {
-        let param = Some(param.into()).filter(|param| !param.is_empty());
-        Self { param, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, message) }
+        let (param, message) = (param.into(), message.into());
+        if param.is_empty() {
+            return Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, message);
+        }
+        let message = format!("`{param}` {message}");
+        Self { param: Some(param), ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, message) }
     }
 
     pub(crate) fn unauthorized() -> Self {
@@ -107,7 +111,7 @@ impl ApiError {
 
     pub(crate) fn run_already_active(holder: JobId) -> Self {
         let error = Self::conflict("run_already_active", "another job holds the concurrency key");
-        Self { param: Some("concurrency_key".into()), job_id: Some(holder), ..error }
+        Self { param: Some("concurrency_key".into()), job_id: Some(Box::new(holder)), ..error }
     }
 
     pub(crate) fn queue_full() -> Self {
@@ -131,7 +135,7 @@ impl ApiError {
     /// A defect of ours: the caller learns nothing of it.
     pub(crate) fn internal(cause: impl std::fmt::Display) -> Self {
         let error = Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "an internal error occurred");
-        Self { cause: Some(Cause(cause.to_string())), ..error }
+        Self { cause: Some(Box::new(Cause(cause.to_string()))), ..error }
     }
 
     /// The same for another item of a batch; its cause is logged once.
@@ -143,10 +147,6 @@ impl ApiError {
             cause: None,
             ..*self
         }
-    }
-
-    pub(crate) fn param(self, param: impl Into<String>) -> Self {
-        Self { param: Some(param.into()), ..self }
     }
 
     fn retry_after(self, seconds: u32) -> Self {
@@ -173,7 +173,7 @@ impl ApiError {
             _ => "invalid_request_error",
         };
         let (message, param) = (self.message.as_ref(), self.param.as_deref());
-        ErrorObject { code: self.code, message, r#type, param, job_id: self.job_id.as_ref() }
+        ErrorObject { code: self.code, message, r#type, param, job_id: self.job_id.as_deref() }
     }
 }
 
@@ -188,7 +188,7 @@ impl From<queue::Error> for ApiError {
                 return Self::internal(error);
             }
         };
-        Self { cause: Some(Cause(error.to_string())), ..answer }
+        Self { cause: Some(Box::new(Cause(error.to_string()))), ..answer }
     }
 }
 
@@ -224,7 +224,7 @@ impl IntoResponse for ApiError {
             headers.insert("x-should-retry", HeaderValue::from_static("false"));
         }
         if let Some(cause) = self.cause {
-            response.extensions_mut().insert(cause);
+            response.extensions_mut().insert(*cause);
         }
         response
     }

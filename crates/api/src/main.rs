@@ -15,7 +15,7 @@ const EXIT_CONFIG: u8 = 2;
 #[derive(Debug, Parser)]
 #[command(name = "overshot-api", version)]
 struct Arguments {
-    /// The configuration; else OVERSHOT_CONFIG, else one pool on a simulated provider.
+    /// The configuration; else `OVERSHOT_CONFIG`, else one pool on a simulated provider.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Judges the configuration and ends.

@@ -54,7 +54,7 @@ impl Pairs {
         let mut values = self.0.iter().filter(|(known, _)| known == name).map(|(_, value)| value.as_str());
         match (values.next(), values.next()) {
             (value, None) => Ok(value),
-            (_, Some(_)) => Err(ApiError::invalid(name, "given more than once")),
+            (_, Some(_)) => Err(ApiError::invalid(name, "is given more than once")),
         }
     }
 
@@ -69,7 +69,7 @@ impl Pairs {
         match self.one("include")? {
             None => Ok(false),
             Some("input") => Ok(true),
-            Some(_) => Err(ApiError::invalid("include", "only `input` can be included")),
+            Some(_) => Err(ApiError::invalid("include", "can only be `input`")),
         }
     }
 }

@@ -31,12 +31,11 @@ pub(crate) struct Fields<'a> {
 impl<'a> Fields<'a> {
     /// The members of the object at `path`; the empty path is the body.
     pub(crate) fn of(path: &'static str, value: &'a RawValue) -> Result<Self, ApiError> {
-        let Members(members) =
-            serde_json::from_str(value.get()).map_err(|_| ApiError::invalid(path, "must be an object"))?;
+        let Members(members) = serde_json::from_str(value.get()).map_err(|_| not_an_object(path))?;
         let this = Self { path, members };
         for (place, (name, _)) in this.members.iter().enumerate() {
             if this.members[..place].iter().any(|(earlier, _)| earlier == name) {
-                return Err(ApiError::invalid(this.place(name), "given twice"));
+                return Err(ApiError::invalid(this.place(name), "is given twice"));
             }
         }
         Ok(this)
@@ -108,11 +107,13 @@ impl<'a> Fields<'a> {
     pub(crate) fn finish(self) -> Result<(), ApiError> {
         match self.members.first() {
             None => Ok(()),
-            Some((name, _)) => {
-                Err(ApiError::unprocessable("unknown_field", self.place(name), "there is no such field"))
-            }
+            Some((name, _)) => Err(ApiError::unprocessable("unknown_field", self.place(name), "is no known field")),
         }
     }
+}
+
+fn not_an_object(path: &str) -> ApiError {
+    ApiError::invalid(path, if path.is_empty() { "the body must be a JSON object" } else { "must be an object" })
 }
 
 /// A member's name as part of a path: short, whatever the caller made of it.

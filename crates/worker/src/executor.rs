@@ -22,6 +22,8 @@ use crate::runner::station::Station;
 use crate::tasks::{self, Kind};
 
 mod reporter;
+#[cfg(test)]
+mod tests;
 mod usage;
 mod verdict;
 

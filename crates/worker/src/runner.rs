@@ -120,7 +120,7 @@ impl Services {
         let served = runner.config.served_pools();
         let (upkeep, upkeep_handle) = Upkeep::new(runner.queue.clone(), &runner.config, &served);
         tokio::spawn(upkeep.run(ended.clone()));
-        let (takers, stop_taking, parked) = (TaskTracker::new(), CancellationToken::new(), Arc::new(Notify::new()));
+        let (takers, stop_taking, parked) = (TaskTracker::new(), ended.child_token(), Arc::new(Notify::new()));
         let mut stations = Vec::new();
         for (pool, shard) in runner.pools.iter().flat_map(|pool| pool.name.shards().map(move |shard| (pool, shard))) {
             let (endings, to_settle) = mpsc::unbounded_channel();
@@ -170,7 +170,7 @@ impl Services {
             () = tokio::time::sleep(runner.config.worker.drain) => {}
             () = kill.cancelled() => {}
         }
-        let busy: usize = runner.pools.iter().map(|pool| pool.busy()).sum();
+        let busy: usize = self.stations.iter().map(|station| station.registry.len()).sum();
         tracing::info!(jobs = busy, "handing back");
         self.stations.iter().for_each(|station| station.registry.stop_all(Stop::HandBack));
         let patience = async {

@@ -65,7 +65,10 @@ pub(crate) async fn submit(
     Content(content): Content,
 ) -> Result<Json<Results>, ApiError> {
     if headers.contains_key("idempotency-key") {
-        return Err(ApiError::invalid("Idempotency-Key", "a batch takes `idempotency_key` in each of its jobs"));
+        return Err(ApiError::invalid(
+            "Idempotency-Key",
+            "is not for a batch: set `idempotency_key` in each of its jobs",
+        ));
     }
     let mut from = Fields::of("", body::document(&content)?)?;
     let jobs = from.raw("jobs").ok_or_else(|| missing("jobs"))?;
@@ -84,18 +87,18 @@ pub(crate) async fn submit(
 
 /// An item on its way to the queue, or what became of it already.
 enum Item {
-    Settled(Result<(Job, bool), ApiError>),
+    Settled(Box<Result<(Job, bool), ApiError>>),
     Open { prepared: Box<Prepared>, ours: bool },
 }
 
 async fn judge(app: &App, item: Result<Prepared, ApiError>) -> Item {
     let mut prepared = match item {
         Ok(prepared) => Box::new(prepared),
-        Err(error) => return Item::Settled(Err(error)),
+        Err(error) => return Item::Settled(Box::new(Err(error))),
     };
     match submit::book(app, &mut prepared).await {
-        Err(error) => Item::Settled(Err(error)),
-        Ok(Booked::Known(job)) => Item::Settled(Ok((*job, true))),
+        Err(error) => Item::Settled(Box::new(Err(error))),
+        Ok(Booked::Known(job)) => Item::Settled(Box::new(Ok((*job, true)))),
         Ok(Booked::Ours) => Item::Open { prepared, ours: true },
         Ok(Booked::Unfinished) => Item::Open { prepared, ours: false },
     }
@@ -132,7 +135,7 @@ async fn enqueue(app: &App, items: Vec<Item>) -> Vec<Result<(Job, bool), ApiErro
     }
     let concluded = items.into_iter().zip(submitted).map(|(item, submitted)| async move {
         match (item, submitted) {
-            (Item::Settled(result), _) => result,
+            (Item::Settled(result), _) => *result,
             (Item::Open { prepared, ours }, Some(Ok(answer))) => submit::conclude(app, &prepared, ours, answer).await,
             (Item::Open { .. }, Some(Err(error))) => Err(error),
             (Item::Open { .. }, None) => Err(ApiError::internal("enqueue left out a job")),

@@ -176,7 +176,7 @@ pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Api
     let mut values = headers.get_all(NAME).iter();
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
-        return Err(ApiError::invalid(NAME, "given more than once"));
+        return Err(ApiError::invalid(NAME, "is given more than once"));
     }
     let text = value.to_str().map_err(|_| ApiError::invalid(NAME, "must be printable ASCII"))?.trim();
     let key = match text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {

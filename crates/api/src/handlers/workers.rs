@@ -25,16 +25,22 @@ pub(crate) async fn list(State(app): State<Arc<App>>) -> Result<Json<Value>, Api
 
 /// One object per worker: what it last said of itself, and every pool in which it beat.
 fn merge(beats: impl Iterator<Item = WorkerInfo>) -> Vec<Value> {
-    let mut by_id: BTreeMap<String, (u64, Vec<String>, Map<String, Value>)> = BTreeMap::new();
+    #[derive(Default)]
+    struct Merged {
+        last_beat: u64,
+        pools: Vec<String>,
+        said: Map<String, Value>,
+    }
+    let mut by_id = BTreeMap::<String, Merged>::new();
     for beat in beats {
         let info = serde_json::from_str(beat.info.get()).unwrap_or_default();
-        let (last, pools, said) = by_id.entry(beat.id.to_string()).or_default();
-        pools.push(beat.pool.to_string());
-        if beat.last_beat >= *last {
-            (*last, *said) = (beat.last_beat, info);
+        let merged = by_id.entry(beat.id.to_string()).or_default();
+        merged.pools.push(beat.pool.to_string());
+        if beat.last_beat >= merged.last_beat {
+            (merged.last_beat, merged.said) = (beat.last_beat, info);
         }
     }
-    let workers = by_id.into_iter().map(|(id, (last_beat, pools, mut worker))| {
+    let workers = by_id.into_iter().map(|(id, Merged { last_beat, pools, said: mut worker })| {
         worker.insert("id".into(), id.into());
         worker.insert("object".into(), "worker".into());
         worker.entry("pools").or_insert_with(|| pools.into());

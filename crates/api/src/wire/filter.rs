@@ -46,11 +46,11 @@ impl Wanted {
     fn set(&mut self, name: &str, value: &str) -> Result<(), ApiError> {
         let Some(slot) = self.slot(name) else {
             let shown: String = name.chars().take(100).collect();
-            return Err(ApiError::unprocessable("unknown_parameter", shown, "there is no such filter"));
+            return Err(ApiError::unprocessable("unknown_parameter", shown, "is no known filter"));
         };
         sized(value, VALUE_BYTES_MAX).map_err(|problem| ApiError::invalid(name, problem))?;
         if slot.is_some() {
-            return Err(ApiError::invalid(name, "given more than once"));
+            return Err(ApiError::invalid(name, "is given more than once"));
         }
         // Jobs are kept under the task's own name.
         let value = if name == "task" && value == "llm_chat" { "chat" } else { value };
@@ -92,7 +92,7 @@ impl Wanted {
             wanted.set(&name, &text)?;
             any = true;
         }
-        if any { Ok(wanted) } else { Err(ApiError::invalid("", "at least one filter is needed")) }
+        if any { Ok(wanted) } else { Err(ApiError::invalid("", "the body must hold at least one filter")) }
     }
 }
 

@@ -123,7 +123,7 @@ pub(crate) fn changes(value: &RawValue) -> Result<Vec<(String, Option<String>)>,
     for (name, value) in from.rest() {
         let place = || format!("metadata.{}", super::shown(&name));
         if !(1..=METADATA_NAME_CHARS_MAX).contains(&name.chars().count()) {
-            let problem = format!("a name must be 1 to {METADATA_NAME_CHARS_MAX} characters long");
+            let problem = format!("must have a name of 1 to {METADATA_NAME_CHARS_MAX} characters");
             return Err(ApiError::invalid(place(), problem));
         }
         let text: Option<String> =

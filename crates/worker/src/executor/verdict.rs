@@ -44,3 +44,44 @@ pub(super) fn measure(pool: &PoolName, ending: &Ending) {
     }
     metrics::attempt_ended(pool, code);
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use overshot_common::ids::JobId;
+
+    use super::*;
+
+    fn verdict(outcome: Outcome) -> Verdict {
+        let shard = "chat".parse::<PoolName>().unwrap().place();
+        let held = Held { id: JobId::new(shard), grant: "1.a".parse().unwrap() };
+        match of(outcome, &held, None, &RetryPolicy::default()) {
+            Ending::Settle(settlement) => settlement.verdict,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn retry(code: ErrorCode, after: Option<Duration>) -> Outcome {
+        Outcome::Retry { after, error: JobError { code, message: String::new() } }
+    }
+
+    #[test]
+    fn the_policy_of_the_pool_says_how_long_a_failed_job_waits() {
+        let outcome = retry(ErrorCode::ProviderError, None);
+        assert!(matches!(verdict(outcome), Verdict::Retry(_, delay) if delay == Duration::from_secs(30)));
+    }
+
+    #[test]
+    fn a_provider_may_ask_for_a_longer_wait_but_not_for_a_shorter_one() {
+        for (asked, waits) in [(300, 300), (1, 30)] {
+            let outcome = retry(ErrorCode::ProviderError, Some(Duration::from_secs(asked)));
+            assert!(matches!(verdict(outcome), Verdict::Retry(_, delay) if delay == Duration::from_secs(waits)));
+        }
+    }
+
+    #[test]
+    fn a_code_that_is_never_retried_fails_the_job() {
+        assert!(matches!(verdict(retry(ErrorCode::BadInput, None)), Verdict::Failed(_)));
+    }
+}

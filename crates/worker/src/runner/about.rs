@@ -32,12 +32,12 @@ impl About {
         Self { pools, host, started_at: times::text(jiff::Timestamp::now()) }
     }
 
-    /// The object for a beat in one shard: all pools of the worker, the slots and jobs of this one.
+    /// The object for a beat in one shard: all pools of the worker, the slots of its pool, the jobs of this shard.
     pub(super) fn to_json(&self, station: &Station, draining: bool) -> String {
         let beat = Beat {
             pools: self.pools.iter().map(|pool| pool.name.as_str()).collect(),
             slots: station.pool.settings.concurrency,
-            in_flight: station.pool.busy(),
+            in_flight: station.registry.len(),
             started_at: &self.started_at,
             version: env!("CARGO_PKG_VERSION"),
             draining,

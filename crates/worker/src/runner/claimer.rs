@@ -45,11 +45,11 @@ pub(crate) async fn run(station: Arc<Station>, porter: Arc<Notify>, shutdown: Ca
 
 /// Waits until a job may run: there is a free slot and Redis knows that we live. Takes the free slots, up to a claim's.
 async fn free_slots(station: &Station) -> OwnedSemaphorePermit {
+    let slots = &station.pool.slots;
+    let mut taken = slots.clone().acquire_owned().await.expect("the slots are never closed");
     let mut in_touch = station.in_touch.subscribe();
     // The sender lives in the station.
     let _ = in_touch.wait_for(Option::is_some).await;
-    let slots = &station.pool.slots;
-    let mut taken = slots.clone().acquire_owned().await.expect("the slots are never closed");
     let others = slots.available_permits().min(MOST_PER_CLAIM - 1);
     if let Ok(others) = slots.clone().try_acquire_many_owned(u32::try_from(others).unwrap_or(0)) {
         taken.merge(others);
@@ -82,13 +82,13 @@ fn new_nonce() -> String {
     Alphanumeric.sample_string(&mut rand::rng(), NONCE)
 }
 
-/// Starts what was claimed; what came after the shutdown goes back.
+/// Starts what was claimed. What came after the shutdown, or after Redis fell silent towards the keeper, goes back.
 fn start(station: &Arc<Station>, jobs: Vec<ClaimedJob>, mut slots: OwnedSemaphorePermit, shutdown: &CancellationToken) {
     for job in jobs {
         let slot = slots.split(1).expect("a claim brings no more jobs than slots were asked for");
         metrics::queue_wait(&station.pool.name, job.waited);
         let attempt = station.registry.enter(Held { id: job.id.clone(), grant: job.grant.clone() });
-        if shutdown.is_cancelled() {
+        if shutdown.is_cancelled() || station.in_touch.borrow().is_none() {
             let (task, waited) = (job.spec.task, job.waited);
             // The settler is gone only with the process.
             let _ = station.endings.send(Ended { attempt, ending: Ending::HandBack, task, waited, slot });

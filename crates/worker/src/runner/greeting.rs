@@ -7,12 +7,15 @@ use overshot_common::queue::{Error, Queue};
 
 /// How often an absent Redis is tried.
 const EVERY: Duration = Duration::from_millis(500);
+/// How long one try may take: who starts a worker without a Redis is told soon.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Waits for Redis, then judges it and notes the served pools. Cancel safe.
 ///
 /// # Errors
 /// A Redis that may lose jobs, unless that is allowed; a pool that was started with other shards.
 pub(super) async fn greet(queue: &Queue, config: &Config) -> anyhow::Result<()> {
+    let queue = &queue.separate(PATIENCE)?;
     let unfit = patiently(config, || queue.fitness()).await?;
     let mut reasons = Vec::new();
     for unfit in unfit {

@@ -65,9 +65,11 @@ impl Health {
 
     /// Sets the gauges.
     pub(crate) fn measure(&self) {
-        for station in self.stations.get().into_iter().flatten().filter(|station| station.shard.number == 0) {
-            let pool = &station.pool;
-            metrics::worker_slots(&pool.name, u64::from(pool.settings.concurrency), pool.busy() as u64);
+        let stations = self.stations.get().map_or(&[][..], Vec::as_slice);
+        for shards in stations.chunk_by(|one, next| one.shard.pool == next.shard.pool) {
+            let busy: usize = shards.iter().map(|station| station.registry.len()).sum();
+            let pool = &shards[0].pool;
+            metrics::worker_slots(&pool.name, u64::from(pool.settings.concurrency), busy as u64);
         }
     }
 }

@@ -142,6 +142,8 @@ impl<'a> Watch<'a> {
                 }
                 Err(error) => {
                     self.keeper.health.heard_from_redis(Err(&error));
+                    // The next one renews: who was away has much to learn about its jobs.
+                    renewed = None;
                     Instant::now() + RETRY
                 }
             };

@@ -13,6 +13,9 @@ use super::backoff::Backoff;
 use super::registry::{Attempt, Stop};
 use super::station::Station;
 
+#[cfg(test)]
+mod tests;
+
 /// Chunks of one attempt that may be under way; then its task waits.
 const ROOM: u32 = 1024;
 /// Most attempts, chunks and bytes of one call.
@@ -81,6 +84,12 @@ impl Outlet {
     /// Whether readers know what the attempt is at.
     pub(crate) fn told(&self) -> bool {
         self.lock().told
+    }
+
+    /// The phase that is noted and not yet sent.
+    #[cfg(test)]
+    pub(crate) fn phase(&self) -> Option<Phase> {
+        self.lock().phase
     }
 
     /// Waits until all chunks were acknowledged or dropped. Cancel safe.

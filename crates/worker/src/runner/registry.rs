@@ -117,11 +117,50 @@ impl Registry {
         self.lock().values().cloned().collect()
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.lock().len()
+    }
+
     pub(crate) fn stop_all(&self, why: Stop) {
         self.lock().values().for_each(|attempt| attempt.stop(why));
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<LocalId, Arc<Attempt>>> {
         self.attempts.lock().expect("no holder of this lock can panic")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use overshot_common::ids::{JobId, PoolName};
+
+    use super::*;
+
+    fn held(id: &JobId, grant: &str) -> Held {
+        Held { id: id.clone(), grant: grant.parse().unwrap() }
+    }
+
+    fn job() -> JobId {
+        JobId::new("chat".parse::<PoolName>().unwrap().place())
+    }
+
+    #[test]
+    fn a_new_grant_of_the_same_job_makes_the_older_attempt_lost() {
+        let (registry, id) = (Registry::default(), job());
+        let older = registry.enter(held(&id, "1.a"));
+        let newer = registry.enter(held(&id, "2.b"));
+        assert_eq!((older.asked_to_stop(), newer.asked_to_stop()), (Some(Stop::Lost), None));
+        registry.leave(&older);
+        assert!(Arc::ptr_eq(&registry.get(id.local).unwrap(), &newer));
+        registry.leave(&newer);
+        assert_eq!(registry.len(), 0);
+    }
+
+    #[tokio::test]
+    async fn the_first_reason_to_stop_is_the_one_that_counts() {
+        let attempt = Attempt::new(held(&job(), "1.a"));
+        attempt.stop(Stop::Cancelled);
+        attempt.stop(Stop::HandBack);
+        assert_eq!(attempt.stopped().await, Stop::Cancelled);
     }
 }

@@ -20,6 +20,8 @@ use super::registry::Attempt;
 use super::station::Station;
 
 mod batch;
+#[cfg(test)]
+mod tests;
 
 use batch::{Batch, Gathered};
 

@@ -25,13 +25,6 @@ pub(crate) struct Pool {
     pub(crate) slots: Arc<Semaphore>,
 }
 
-impl Pool {
-    /// Jobs in flight now.
-    pub(crate) fn busy(&self) -> usize {
-        (self.settings.concurrency as usize).saturating_sub(self.slots.available_permits())
-    }
-}
-
 /// One shard of a pool as this worker serves it.
 #[derive(Debug)]
 pub(crate) struct Station {
@@ -52,4 +45,58 @@ pub(crate) struct Station {
     pub(crate) parked: AtomicBool,
     /// Since when beats and renewals have been acknowledged; `None`: they are not, and nothing may run.
     pub(crate) in_touch: watch::Sender<Option<Instant>>,
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    //! A station without a Redis, for tests of what stands around it.
+
+    use overshot_common::ids::JobId;
+    use overshot_common::queue::Held;
+    use overshot_common::upkeep::Upkeep;
+
+    use super::*;
+
+    /// What a station's services would receive.
+    #[derive(Debug)]
+    pub(crate) struct Inboxes {
+        pub(crate) endings: mpsc::UnboundedReceiver<Ended>,
+        pub(crate) outlets: mpsc::UnboundedReceiver<Arc<Outlet>>,
+    }
+
+    /// The station of a pool with these settings on a simulated provider. Needs a runtime.
+    pub(crate) fn unconnected(pool: &str, provider: &str) -> (Arc<Station>, Inboxes) {
+        let text =
+            format!("[pools.chat]\nproviders = [\"sim\"]\n{pool}\n[providers.sim]\nkind = \"simulated\"\n{provider}\n");
+        let config = Config::load(Some((std::path::Path::new("test"), &text)), []).unwrap();
+        let name = config.served_pools().remove(0);
+        let ready = super::super::providers::ready(&config).unwrap();
+        let settings = config.pool(&name).unwrap().clone();
+        let slots = Arc::new(Semaphore::new(settings.concurrency as usize));
+        let providers = PoolProviders::of(&name, &config, &ready);
+        let queue = Queue::open("unix:///nonexistent", std::time::Duration::from_millis(1)).unwrap();
+        let (_, upkeep) = Upkeep::new(queue.clone(), &config, &[]);
+        let (endings, to_settle) = mpsc::unbounded_channel();
+        let (outlets, to_publish) = mpsc::unbounded_channel();
+        let station = Station {
+            worker: WorkerId::unique("test"),
+            shard: name.place(),
+            config: Arc::new(config),
+            pool: Arc::new(Pool { name, settings, providers, slots }),
+            queue,
+            upkeep,
+            registry: Registry::default(),
+            endings,
+            outlets,
+            bell: Notify::new(),
+            parked: AtomicBool::new(false),
+            in_touch: watch::Sender::new(Some(Instant::now())),
+        };
+        (Arc::new(station), Inboxes { endings: to_settle, outlets: to_publish })
+    }
+
+    /// A new job's name and a grant for it.
+    pub(crate) fn held(station: &Station) -> Held {
+        Held { id: JobId::new(station.shard.clone()), grant: "1.nonce".parse().unwrap() }
+    }
 }

@@ -8,7 +8,7 @@ local reclaimed = {}
 
 -- The watermark: after an outage or a step of the clock, leases and beats say nothing; wait one lease.
 local control = redis.call('HMGET', base .. ':ctl', 'reaped', 'hold')
-local since = now - tonumber(control[1] or 0)
+local since = now - tonumber(control[1] or now)
 local hold = tonumber(control[2] or 0)
 if since > gap or since < 0 or hold > now + 2 * math.max(lease, liveness) then
   hold = now + math.max(lease, liveness)

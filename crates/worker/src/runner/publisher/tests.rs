@@ -1,0 +1,85 @@
+use super::super::station::tests::{held, unconnected};
+use super::*;
+
+fn outlet(station: &Station) -> Arc<Outlet> {
+    Outlet::new(Arc::new(Attempt::new(held(station))))
+}
+
+async fn fill(outlet: &Arc<Outlet>, station: &Station, numbers: std::ops::RangeInclusive<u64>) {
+    for number in numbers {
+        outlet.chunk(station, number, format!("chunk {number}"), None).await;
+    }
+}
+
+#[tokio::test]
+async fn chunks_keep_their_numbers_over_the_calls_that_carry_them() {
+    let (station, mut inboxes) = unconnected("", "");
+    let outlet = outlet(&station);
+    fill(&outlet, &station, 1..=5).await;
+    let (first, more) = outlet.take(3, usize::MAX);
+    assert_eq!((first.first, first.chunks.len(), more), (1, 3, true));
+    fill(&outlet, &station, 6..=6).await;
+    let (second, more) = outlet.take(100, usize::MAX);
+    assert_eq!((second.first, more), (4, false));
+    assert_eq!(second.chunks, ["chunk 4", "chunk 5", "chunk 6"]);
+    assert!(inboxes.outlets.try_recv().is_ok(), "the publisher was told of the first chunk");
+    assert!(inboxes.outlets.try_recv().is_err(), "and not again before it had sent all");
+}
+
+#[tokio::test]
+async fn a_chunk_larger_than_a_call_goes_alone() {
+    let (station, _inboxes) = unconnected("", "");
+    let outlet = outlet(&station);
+    fill(&outlet, &station, 1..=2).await;
+    let (output, more) = outlet.take(100, 3);
+    assert_eq!((output.chunks.len(), more), (1, true));
+}
+
+#[tokio::test]
+async fn a_call_is_full_with_its_most_chunks_and_leaves_the_rest_for_the_next() {
+    let (station, mut inboxes) = unconnected("", "");
+    let outlet = outlet(&station);
+    fill(&outlet, &station, 1..=CHUNKS_PER_CALL as u64 + 1).await;
+    let mut call = Call::default();
+    call.add(inboxes.outlets.try_recv().unwrap(), &station);
+    assert!(!call.has_room());
+    assert_eq!(call.outputs[0].chunks.len(), CHUNKS_PER_CALL);
+    assert!(inboxes.outlets.try_recv().is_ok(), "the outlet is in line again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_far_ahead_of_the_publisher_waits() {
+    let (station, _inboxes) = unconnected("", "");
+    let outlet = outlet(&station);
+    fill(&outlet, &station, 1..=u64::from(ROOM)).await;
+    let one_more = fill(&outlet, &station, u64::from(ROOM) + 1..=u64::from(ROOM) + 1);
+    tokio::pin!(one_more);
+    assert!(tokio::time::timeout(std::time::Duration::from_secs(1), &mut one_more).await.is_err());
+    outlet.make_room(1);
+    one_more.await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flush_ends_with_the_last_acknowledged_chunk() {
+    let (station, mut inboxes) = unconnected("", "");
+    let outlet = outlet(&station);
+    outlet.flushed().await;
+    fill(&outlet, &station, 1..=2).await;
+    assert!(tokio::time::timeout(std::time::Duration::from_secs(1), outlet.flushed()).await.is_err());
+    let mut call = Call::default();
+    call.add(inboxes.outlets.try_recv().unwrap(), &station);
+    call.acknowledged(&station, &[true]);
+    outlet.flushed().await;
+}
+
+#[tokio::test]
+async fn a_publish_that_finds_the_grant_lost_stops_the_attempt() {
+    let (station, mut inboxes) = unconnected("", "");
+    let outlet = outlet(&station);
+    fill(&outlet, &station, 1..=1).await;
+    let mut call = Call::default();
+    call.add(inboxes.outlets.try_recv().unwrap(), &station);
+    call.acknowledged(&station, &[false]);
+    assert_eq!(outlet.attempt.asked_to_stop(), Some(Stop::Lost));
+    outlet.flushed().await;
+}
