@@ -49,7 +49,7 @@ impl RedisWatch {
         self.told.send_replace(RedisState::Fit);
         tracing::info!(pools = self.pools.len(), "redis is ready");
         let upkeep = self.upkeep.run(self.stopping);
-        let (_, never) = tokio::join!(upkeep, recheck(&self.queue, self.allow_unsafe, &self.told));
+        let (_, never) = tokio::join!(upkeep, recheck(&self.queue, &self.pools, self.allow_unsafe, &self.told));
         match never {}
     }
 }
@@ -83,6 +83,10 @@ async fn examine_and_register(queue: &Queue, pools: &[PoolName], allow_unsafe: b
         }
         reasons.iter().for_each(|reason| tracing::warn!(%reason, "redis is unsafe, as allowed"));
     }
+    Ok(register(queue, pools).await?)
+}
+
+async fn register(queue: &Queue, pools: &[PoolName]) -> Result<(), queue::Error> {
     for pool in pools {
         let shards = u16::try_from(pool.shards().count()).expect("a shard's number is a u16");
         queue.register_pool(pool, shards).await?;
@@ -99,11 +103,20 @@ async fn examine(queue: &Queue, log: bool) -> Result<Vec<String>, queue::Error> 
     Ok(fatal.into_iter().map(|unfit| unfit.reason).collect())
 }
 
-async fn recheck(queue: &Queue, allow_unsafe: bool, told: &watch::Sender<RedisState>) -> Infallible {
+async fn recheck(
+    queue: &Queue,
+    pools: &[PoolName],
+    allow_unsafe: bool,
+    told: &watch::Sender<RedisState>,
+) -> Infallible {
     loop {
         tokio::time::sleep(RECHECK).await;
         let Ok(reasons) = examine(queue, false).await else { continue };
         let state = if reasons.is_empty() || allow_unsafe { RedisState::Fit } else { RedisState::Unfit };
+        // A Redis that came back empty does not know the pools.
+        if let Err(error) = register(queue, pools).await {
+            tracing::warn!(%error, "pools not registered again");
+        }
         if told.send_replace(state) != state {
             match state {
                 RedisState::Fit => tracing::info!("redis is fit again"),

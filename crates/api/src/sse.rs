@@ -33,6 +33,8 @@ pub(crate) struct Stream {
     step: Step,
     last_status: Option<StatusKey>,
     reread: Interval,
+    /// Whether output came over pub/sub since the record was last read.
+    heard_output: bool,
     quiet_since: Instant,
 }
 
@@ -80,6 +82,7 @@ impl Stream {
             step: Step::Begin(Box::new(job)),
             last_status: None,
             reread,
+            heard_output: false,
             quiet_since: Instant::now(),
         }
     }
@@ -160,7 +163,13 @@ impl Stream {
                     self.look(false).await
                 }
             },
-            _ = self.reread.tick() => self.look(false).await,
+            _ = self.reread.tick() => {
+                // While output comes, nothing was missed; in silence, something may have been.
+                if !std::mem::take(&mut self.heard_output) && self.streaming() {
+                    self.step = Step::Replay(None);
+                }
+                self.look(false).await
+            }
             () = tokio::time::sleep_until(self.quiet_since + KEEP_ALIVE) => Some(ping()),
         }
     }
@@ -170,7 +179,10 @@ impl Stream {
         match event {
             Some(Event { event: EventKind::Chunk | EventKind::Attempt, id, data }) => {
                 match self.follower.live(id.parse().ok(), data.get()) {
-                    Live::Next(out) => return Some(frame(out.event, out.id, &out.data)),
+                    Live::Next(out) => {
+                        self.heard_output = true;
+                        return Some(frame(out.event, out.id, &out.data));
+                    }
                     Live::Known => {}
                     Live::Gap => self.step = Step::Replay(None),
                 }
@@ -192,17 +204,8 @@ impl Stream {
                 self.step = Step::Replay(Some(Box::new(job)));
                 None
             }
-            Ok(Some(job)) if told || self.last_status != Some(StatusKey::of(&job)) => {
-                let status = self.status(&job);
-                // A change is a good time to make up for what was lost on the way.
-                Some(status)
-            }
-            Ok(Some(job)) => {
-                if job.first_chunk_at.is_some() && self.follower.starved() {
-                    self.step = Step::Replay(None);
-                }
-                None
-            }
+            Ok(Some(job)) if told || self.last_status != Some(StatusKey::of(&job)) => Some(self.status(&job)),
+            Ok(Some(_)) => None,
             Ok(None) => {
                 self.step = Step::End;
                 None
@@ -212,6 +215,10 @@ impl Stream {
                 self.pause().await
             }
         }
+    }
+
+    fn streaming(&self) -> bool {
+        self.last_status.as_ref().is_some_and(|last| last.phase == Some(Phase::Streaming))
     }
 
     fn status(&mut self, job: &Job) -> Bytes {

@@ -40,11 +40,14 @@ fn main() -> ExitCode {
         let _ = writeln!(std::io::stdout(), "{config}");
         return ExitCode::SUCCESS;
     }
+    if let Err(error) = telemetry::init(&config.log_filter, config.log_format) {
+        let _ = writeln!(std::io::stderr(), "overshot-worker: {error}");
+        return ExitCode::FAILURE;
+    }
     match serve(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(error = format!("{error:#}"), "worker failed");
-            let _ = writeln!(std::io::stderr(), "overshot-worker: {error:#}");
             ExitCode::FAILURE
         }
     }
@@ -57,7 +60,6 @@ fn misconfigured(mistakes: &dyn std::fmt::Display) -> ExitCode {
 
 #[tokio::main]
 async fn serve(config: Config) -> anyhow::Result<()> {
-    telemetry::init(&config.log_filter, config.log_format)?;
     for warning in &config.warnings {
         tracing::warn!(warning, "configuration");
     }

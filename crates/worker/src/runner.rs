@@ -93,13 +93,17 @@ impl Runner {
         let services = Services::start(&self, &health, &ended)?;
         health.started(services.stations.clone());
         tracing::info!(worker.id = %self.worker, pools = self.pools.len(), "worker started");
-        tokio::select! {
-            () = shutdown.cancelled() => {}
-            () = kill.cancelled() => {}
-        }
+        let broken = services.broken.clone();
+        let broke = tokio::select! {
+            () = shutdown.cancelled() => false,
+            () = kill.cancelled() => false,
+            () = broken.cancelled() => true,
+        };
         health.drain();
-        services.drain(&self, &kill).await;
+        // Without one of its services a worker cannot be trusted with the jobs that it has.
+        services.drain(&self, if broke { &broken } else { &kill }).await;
         services.leave(&self, &ended).await;
+        anyhow::ensure!(!broke, "a service of the worker panicked");
         tracing::info!(worker.id = %self.worker, "worker stopped");
         Ok(())
     }
@@ -113,6 +117,8 @@ struct Services {
     stop_taking: CancellationToken,
     keeper: std::thread::JoinHandle<()>,
     stop_keeping: CancellationToken,
+    /// Cancelled when a service ends before its time: it panicked.
+    broken: CancellationToken,
 }
 
 impl Services {
@@ -121,6 +127,7 @@ impl Services {
         let (upkeep, upkeep_handle) = Upkeep::new(runner.queue.clone(), &runner.config, &served);
         tokio::spawn(upkeep.run(ended.clone()));
         let (takers, stop_taking, parked) = (TaskTracker::new(), ended.child_token(), Arc::new(Notify::new()));
+        let broken = CancellationToken::new();
         let mut stations = Vec::new();
         for (pool, shard) in runner.pools.iter().flat_map(|pool| pool.name.shards().map(move |shard| (pool, shard))) {
             let (endings, to_settle) = mpsc::unbounded_channel();
@@ -139,12 +146,13 @@ impl Services {
                 parked: false.into(),
                 in_touch: watch::Sender::new(None),
             });
-            until(ended, settler::run(station.clone(), to_settle));
-            until(ended, publisher::run(station.clone(), to_publish));
-            takers.spawn(claimer::run(station.clone(), parked.clone(), stop_taking.clone()));
+            tokio::spawn(vital(broken.clone(), until(ended.clone(), settler::run(station.clone(), to_settle))));
+            tokio::spawn(vital(broken.clone(), until(ended.clone(), publisher::run(station.clone(), to_publish))));
+            takers.spawn(vital(broken.clone(), claimer::run(station.clone(), parked.clone(), stop_taking.clone())));
             stations.push(station);
         }
-        takers.spawn(porter::run(runner.queue.clone(), stations.clone(), parked, stop_taking.clone()));
+        let porter = porter::run(runner.queue.clone(), stations.clone(), parked, stop_taking.clone());
+        takers.spawn(vital(broken.clone(), porter));
         takers.close();
         let keeper = Keeper {
             stations: stations.clone(),
@@ -154,8 +162,8 @@ impl Services {
             health: health.clone(),
         };
         let stop_keeping = ended.child_token();
-        let keeper = keeper.start(&runner.queue, stop_keeping.clone())?;
-        Ok(Self { stations, takers, stop_taking, keeper, stop_keeping })
+        let keeper = keeper.start(&runner.queue, stop_keeping.clone(), broken.clone())?;
+        Ok(Self { stations, takers, stop_taking, keeper, stop_keeping, broken })
     }
 
     /// Stops taking jobs, lets those that run finish within the grace, hands the rest back.
@@ -203,9 +211,15 @@ impl Services {
     }
 }
 
-/// Runs a service until the worker has ended: it keeps its own sender alive.
-fn until(ended: &CancellationToken, service: impl Future<Output = ()> + Send + 'static) {
-    tokio::spawn(ended.clone().run_until_cancelled_owned(service));
+/// A service that ends with the worker, not with its last sender: that one it keeps alive itself.
+async fn until(ended: CancellationToken, service: impl Future<Output = ()>) {
+    let _ = ended.run_until_cancelled_owned(service).await;
+}
+
+/// A service without which the worker cannot go on: its end, a panic too, cancels `broken`.
+async fn vital(broken: CancellationToken, service: impl Future<Output = ()>) {
+    let _alarm = broken.drop_guard();
+    service.await;
 }
 
 /// Waits until no slot is taken.

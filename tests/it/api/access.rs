@@ -44,7 +44,6 @@ async fn unknown_paths_methods_and_ids_answer_with_the_envelope() {
         format!("/api/v1/jobs/{absent}/events"),
         format!("/api/v1/jobs/{}", absent.replace("chat", "other")),
         format!("/api/v1/jobs/{}", absent.replace("-0-", "-7-")),
-        "/api/v1/jobs/%FF%FE".to_owned(),
         "/api/v1/pools/other".to_owned(),
         "/api/v1/pools/other/demand".to_owned(),
     ] {

@@ -8,8 +8,15 @@ use support::{Client, Fleet, FleetOptions};
 use crate::settings::{chat_with, quick};
 
 async fn ids(client: &Client, query: &str) -> Vec<String> {
+    ids_from(client, query, String::new()).await
+}
+
+async fn ids_after(client: &Client, query: &str, after: &str) -> Vec<String> {
+    ids_from(client, query, format!("&after={after}")).await
+}
+
+async fn ids_from(client: &Client, query: &str, mut after: String) -> Vec<String> {
     let mut ids = Vec::new();
-    let mut after = String::new();
     loop {
         let page = client.get(&format!("/api/v1/jobs?{query}{after}")).await;
         assert_eq!((page.status, &page.json["object"]), (200, &json!("list")), "{}", page.text);
@@ -36,7 +43,7 @@ async fn pages_show_every_job_once_newest_first_even_while_others_come() {
     assert_eq!(first.json["data"].as_array().unwrap().len(), 10);
     client.submit(&chat_with("late", &json!({}))).await;
     let after = first.json["next"].as_str().unwrap();
-    assert_eq!(ids(client, &format!("limit=10&after={after}")).await, submitted[10..]);
+    assert_eq!(ids_after(client, "limit=10", after).await, submitted[10..]);
 }
 
 async fn two_pools() -> Fleet {

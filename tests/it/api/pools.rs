@@ -83,7 +83,7 @@ async fn a_pool_that_left_the_configuration_with_jobs_is_listed_as_orphaned() {
     let second = pools.iter().find(|pool| pool["pool"] == "second").unwrap_or_else(|| panic!("{}", list.text));
     assert_eq!(second["orphaned"], true, "{}", list.text);
     let refused = fleet.client.post_job(&chat_with("x", &json!({ "pool": "second" }))).await;
-    assert_eq!((refused.status, refused.param()), (422, "pool"), "{}", refused.text);
+    assert_eq!((refused.status, refused.param()), (404, "pool"), "{}", refused.text);
 }
 
 #[tokio::test]

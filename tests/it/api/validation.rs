@@ -43,7 +43,8 @@ async fn a_field_of_the_wrong_type_or_an_unknown_value_is_named() {
     let client = &fleet.client;
     check(client, json!({ "task": 7 }), "task").await;
     check(client, json!({ "task": "no-such-task" }), "task").await;
-    check(client, json!({ "pool": "no-such-pool" }), "pool").await;
+    let unknown = client.post_job(&chat_with("hello", &json!({ "pool": "no-such-pool" }))).await;
+    assert_eq!((unknown.status, unknown.param()), (404, "pool"), "{}", unknown.text);
     check(client, json!({ "pool": ["chat"] }), "pool").await;
     check(client, json!({ "model": 1 }), "model").await;
     check(client, json!({ "provider": "no-such-provider" }), "provider").await;

@@ -33,30 +33,37 @@ async fn a_killed_workers_job_runs_again_with_one_result() {
     assert_eq!(stub.requests(), 2);
 }
 
+// Guarded three times over: by the worker's own clock (`stop_when_silent` in keeper.rs), by the answer to its renewal, and
+// by the grant in settle.lua and publish.lua. With the first and the last broken it fails in some runs; the grant alone
+// is tested at the queue.
 #[tokio::test]
 async fn a_worker_that_wakes_up_late_changes_nothing() {
     let stub = OpenAiStub::start().await;
-    let gate = Arc::new(Semaphore::new(0));
-    stub.push(Reply::texts(&["zombie "]).then_gate(&gate).then_texts(&["words"]).then_end("stop"));
+    let (late, good) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+    stub.push(Reply::texts(&["zombie "]).then_gate(&late).then_texts(&["words"]).then_end("stop"));
+    stub.push(Reply::echo_gated(1, &good));
     let fleet = FleetOptions::new(stubbed(&stub, "")).workers(2).start().await;
     let id = fleet.client.submit(&chat("good words")).await;
-    fleet.client.events(&id, None).await.next_chunk().await;
+    let mut events = fleet.client.events(&id, None).await;
+    events.next_chunk().await;
     let zombie = holder(&fleet, &fleet.client.job(&id).await);
     fleet.workers[zombie].stop();
-    let job = fleet.client.wait_status(&id, "completed").await;
-    assert_eq!((&job["result"]["content"], &job["crashes"]), (&json!("good words"), &json!(1)), "{job}");
-    // The whole answer waits in its socket when it wakes up.
-    gate.add_permits(1);
+    assert_eq!(events.next_chunk().await.text(), "good ");
+    let second = fleet.client.job(&id).await["worker_id"].clone();
+    assert_ne!(holder(&fleet, &json!({ "worker_id": second })), zombie);
+    // The whole answer waits in the zombie's socket when it wakes up, and the second run is under way.
+    late.add_permits(1);
     fleet.workers[zombie].cont();
     fleet.wait_for_workers(2).await;
+    good.add_permits(1);
+    let job = fleet.client.wait_status(&id, "completed").await;
+    assert_eq!((&job["result"]["content"], &job["worker_id"]), (&json!("good words"), &second), "{job}");
+    assert_eq!((&job["attempts"], &job["crashes"]), (&json!(2), &json!(1)), "{job}");
+    let rest: String = events.rest().await.iter().filter(|e| e.event == "chunk").map(support::Event::text).collect();
+    assert_eq!(rest, "words", "the zombie's words are in nobody's stream");
     let other = fleet.client.submit(&chat("next")).await;
     fleet.client.wait_status(&other, "completed").await;
-    let after = fleet.client.job(&id).await;
-    assert_eq!(after, job, "nothing was overwritten");
-    let events = fleet.client.events(&id, None).await.rest().await;
-    let second = events.iter().rposition(|event| event.event == "attempt").unwrap();
-    let text: String = events[second..].iter().map(support::Event::text).collect();
-    assert_eq!(text, "good words");
+    assert_eq!(fleet.client.job(&id).await, job, "nothing was overwritten");
 }
 
 #[tokio::test]

@@ -9,6 +9,11 @@ use tokio::sync::Semaphore;
 
 use crate::settings::{chat, stubbed};
 
+/// Waits until the worker has heard the signal.
+async fn is_draining(fleet: &mut Fleet) {
+    fleet.workers[0].wait_for_line("draining").await;
+}
+
 #[tokio::test]
 async fn a_draining_worker_finishes_what_fits_and_takes_nothing_new() {
     let stub = OpenAiStub::start().await;
@@ -18,7 +23,7 @@ async fn a_draining_worker_finishes_what_fits_and_takes_nothing_new() {
     let id = fleet.client.submit(&chat("one two")).await;
     stub.wait_for(1).await;
     fleet.workers[0].term();
-    fleet.wait_for_workers(0).await;
+    is_draining(&mut fleet).await;
     let left = fleet.client.submit(&chat("left")).await;
     gate.add_permits(1);
     let job = fleet.client.wait_status(&id, "completed").await;
@@ -29,6 +34,7 @@ async fn a_draining_worker_finishes_what_fits_and_takes_nothing_new() {
     assert_eq!(stub.requests(), 1);
 }
 
+// Fails without `job[ATTEMPTS] = job[ATTEMPTS] - 1` in hand_back.lua.
 #[tokio::test]
 async fn what_does_not_fit_is_handed_back_and_runs_elsewhere_with_no_attempt_counted() {
     let stub = OpenAiStub::start().await;
@@ -56,7 +62,7 @@ async fn a_second_signal_ends_now() {
     let id = fleet.client.submit(&chat("x")).await;
     stub.wait_for(1).await;
     fleet.workers[0].term();
-    fleet.wait_for_workers(0).await;
+    is_draining(&mut fleet).await;
     assert!(fleet.workers[0].is_running(), "it waits for its job");
     fleet.workers[0].term();
     fleet.workers[0].wait(Duration::from_secs(5)).await;

@@ -152,6 +152,8 @@ impl Reply {
                 Some(Step::Hang) => std::future::pending().await,
                 Some(Step::Cut) => {
                     complete(&mut pending);
+                    // The server writes out what it has when nothing more is ready.
+                    tokio::task::yield_now().await;
                     return Some((Err(std::io::Error::other("cut")), (steps, pending)));
                 }
                 Some(Step::Data(data)) => data,

@@ -30,24 +30,17 @@ pub(super) struct Follower {
     last: Option<ChunkId>,
     /// The attempt for which missing chunks were told.
     truncated: Option<u64>,
-    /// The longest that a page may lag behind what was announced: an id that was heard of and not seen.
-    heard: Option<ChunkId>,
 }
 
 impl Follower {
     /// A reader that has everything up to `last`.
     pub(super) fn new(last: Option<ChunkId>) -> Self {
-        Self { last, truncated: None, heard: None }
+        Self { last, truncated: None }
     }
 
     /// The last that it was sent.
     pub(super) fn last(&self) -> Option<ChunkId> {
         self.last
-    }
-
-    /// Whether it got nothing yet.
-    pub(super) fn starved(&self) -> bool {
-        self.last.is_none() || self.heard > self.last
     }
 
     /// Takes a kept chunk, in the order of the stream.
@@ -73,10 +66,7 @@ impl Follower {
                 self.last = Some(id);
                 Live::Next(Out { event: EventKind::Chunk, id: Some(id), data: data.to_owned() })
             }
-            Some(_) | None => {
-                self.heard = self.heard.max(Some(id));
-                Live::Gap
-            }
+            Some(_) | None => Live::Gap,
         }
     }
 
@@ -171,17 +161,5 @@ mod tests {
         assert_eq!(follower.live(None, "{}"), Live::Gap);
         assert_eq!(replay(&mut follower, &[(1, 3), (1, 4), (2, 0), (2, 1)]), ["c1-3", "c1-4", "a2-0", "c2-1"]);
         assert_eq!(follower.live(Some(id(2, 0)), "{}"), Live::Known);
-    }
-
-    #[test]
-    fn a_reader_starves_only_until_it_has_what_it_heard_of() {
-        let mut follower = Follower::new(None);
-        assert!(follower.starved());
-        replay(&mut follower, &[(1, 1)]);
-        assert!(!follower.starved());
-        assert_eq!(follower.live(Some(id(1, 3)), "{}"), Live::Gap);
-        assert!(follower.starved());
-        replay(&mut follower, &[(1, 2), (1, 3)]);
-        assert!(!follower.starved());
     }
 }

@@ -45,15 +45,23 @@ pub(crate) struct Keeper {
 }
 
 impl Keeper {
-    /// Starts the thread; it ends at `shutdown`.
+    /// Starts the thread; it ends at `shutdown`. Whatever else ends it cancels `broken`, too.
     ///
     /// # Errors
     /// When the system gives no thread, or no runtime for it.
-    pub(crate) fn start(self, queue: &Queue, shutdown: CancellationToken) -> anyhow::Result<JoinHandle<()>> {
+    pub(crate) fn start(
+        self,
+        queue: &Queue,
+        shutdown: CancellationToken,
+        broken: CancellationToken,
+    ) -> anyhow::Result<JoinHandle<()>> {
         let queue = queue.separate(PATIENCE)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = std::thread::Builder::new().name("keeper".into());
-        Ok(thread.spawn(move || runtime.block_on(self.run(queue, shutdown)))?)
+        Ok(thread.spawn(move || {
+            let _alarm = broken.drop_guard();
+            runtime.block_on(self.run(queue, shutdown));
+        })?)
     }
 
     async fn run(self, queue: Queue, shutdown: CancellationToken) {
