@@ -9,9 +9,8 @@ use tokio::sync::Semaphore;
 
 #[tokio::test]
 async fn a_killed_redis_comes_back_with_what_it_was_told() {
-    let mut redis = RedisServer::start().await;
+    let mut redis = RedisServer::options().durable().start().await;
     redis.cli(&["SET", "k", "v"]).await;
-    // The answer goes out after the write to the file, which outlives the process.
     redis.kill();
     assert!(redis.command(&["PING"]).await.is_err());
     redis.restart().await;

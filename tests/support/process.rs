@@ -138,10 +138,19 @@ impl Process {
         let start = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().expect("it is our child") {
+                self.read_to_end();
                 return status;
             }
             assert!(start.elapsed() < within, "{} does not end:\n{}", self.name, self.log().join("\n"));
             tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Reads the last lines of a program that has ended.
+    fn read_to_end(&mut self) {
+        for reader in self.readers.drain(..) {
+            // A reader ends with its pipe, and has nothing that could panic.
+            let _ = reader.join();
         }
     }
 
@@ -158,10 +167,7 @@ impl Drop for Process {
     #[expect(clippy::print_stderr, reason = "the log of a failed test is what one looks at first")]
     fn drop(&mut self) {
         self.kill();
-        for reader in self.readers.drain(..) {
-            // A reader ends with its pipe, and has nothing that could panic.
-            let _ = reader.join();
-        }
+        self.read_to_end();
         if std::thread::panicking() {
             eprintln!("--- {} {}\n{}\n---", self.name, self.child.id(), self.log().join("\n"));
             return;

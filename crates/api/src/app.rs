@@ -7,7 +7,7 @@ use overshot_common::ids::{JobId, PoolName, Shard};
 use overshot_common::job::Job;
 use overshot_common::metrics;
 use overshot_common::queue::{Events, Limits, Queue};
-use overshot_common::upkeep::{Upkeep, UpkeepHandle};
+use overshot_common::upkeep::{Role, Upkeep, UpkeepHandle};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -47,7 +47,7 @@ impl App {
         let queue = Queue::open(config.redis_url.expose(), PATIENCE)?;
         let probe = queue.separate(PROBE_PATIENCE)?;
         let pools: Vec<PoolName> = config.pools.keys().cloned().collect();
-        let (upkeep, handle) = Upkeep::new(queue.separate(PATIENCE)?, &config, &pools);
+        let (upkeep, handle) = Upkeep::new(queue.separate(PATIENCE)?, &config, &pools, Role::Api);
         let (told, redis) = watch::channel(RedisState::Starting);
         let watch = RedisWatch {
             queue: probe.clone(),
@@ -81,9 +81,9 @@ impl App {
         }
     }
 
-    /// How many jobs may wait in `pool`; a pool that is no longer configured has the default.
-    pub(crate) fn max_queued(&self, pool: &PoolName) -> u64 {
-        self.config.pool(pool).map_or_else(|| PoolConfig::default().max_queued, |pool| pool.max_queued)
+    /// What a shard of the pool of that name may hold; a pool that is no longer configured has the defaults.
+    pub(crate) fn limits_of(&self, pool: &PoolName) -> Limits {
+        self.config.pool(pool).map_or_else(|| self.limits(&PoolConfig::default()), |pool| self.limits(pool))
     }
 
     /// The job of that id.

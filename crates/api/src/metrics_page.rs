@@ -1,6 +1,5 @@
 //! The page of `/metrics`: this process' counters, and the queue's gauges as of the scrape.
 
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use overshot_common::job::{Priority, Status};
@@ -20,14 +19,6 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// How often the recorder is tidied; without it histograms grow until the next scrape.
 const UPKEEP: Duration = Duration::from_secs(5);
 
-/// The recorder of this process, which may run several servers.
-struct Recorder {
-    render: Box<dyn Fn() -> String + Send + Sync>,
-    tidy: Box<dyn Fn() + Send + Sync>,
-}
-
-static RECORDER: OnceLock<Option<Recorder>> = OnceLock::new();
-
 /// The page and when its gauges were last read.
 #[derive(Debug, Default)]
 pub(crate) struct Page {
@@ -37,23 +28,11 @@ pub(crate) struct Page {
 impl Page {
     /// Makes this process record, unless it does already.
     pub(crate) fn install() -> Self {
-        recorder();
+        if metrics::recorder().is_none() {
+            tracing::warn!("metrics are recorded elsewhere in this process");
+        }
         Self::default()
     }
-}
-
-fn recorder() -> Option<&'static Recorder> {
-    let recorder = RECORDER.get_or_init(|| match metrics::install() {
-        Ok(handle) => {
-            let tidied = handle.clone();
-            Some(Recorder { render: Box::new(move || handle.render()), tidy: Box::new(move || tidied.run_upkeep()) })
-        }
-        Err(error) => {
-            tracing::warn!(%error, "metrics are recorded elsewhere in this process");
-            None
-        }
-    });
-    recorder.as_ref()
 }
 
 /// Tidies the recorder until `stopping`.
@@ -63,8 +42,8 @@ pub(crate) async fn upkeep(stopping: CancellationToken) {
             () = stopping.cancelled() => return,
             () = tokio::time::sleep(UPKEEP) => {}
         }
-        if let Some(recorder) = recorder() {
-            (recorder.tidy)();
+        if let Some(recorder) = metrics::recorder() {
+            recorder.run_upkeep();
         }
     }
 }
@@ -75,7 +54,7 @@ pub(crate) async fn render(app: &App) -> String {
     if refreshed.is_err() {
         tracing::debug!("gauges not refreshed in time");
     }
-    recorder().map_or_else(String::new, |recorder| (recorder.render)())
+    metrics::recorder().map_or_else(String::new, |recorder| recorder.render())
 }
 
 async fn refresh(app: &App) {

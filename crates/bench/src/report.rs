@@ -26,6 +26,9 @@ impl fmt::Display for Mode {
     }
 }
 
+/// Picks a figure out of one round.
+type Of = fn(&Rates) -> f64;
+
 /// One line of the table.
 #[derive(Debug, Serialize)]
 struct Row {
@@ -58,7 +61,7 @@ impl Figures {
 
     /// Adds the figures over HTTP, and with them closes the mode's pairs.
     pub(crate) fn add_http(&mut self, mode: Mode, http: &HttpFigures) {
-        let figures: [(&'static str, fn(&Rates) -> f64); 2] = [
+        let figures: [(&'static str, Of); 2] = [
             ("bulk enqueue by the library, jobs/s", |rates| rates.enqueued_per_s),
             ("drain through the whole worker, jobs/s", |rates| rates.drained_per_s),
         ];

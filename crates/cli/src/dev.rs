@@ -44,7 +44,7 @@ pub(crate) fn configuration(options: &Options) -> Result<Config, ConfigErrors> {
 
 /// Runs the fleet until a signal.
 #[tokio::main]
-pub(crate) async fn run(options: Options, mut config: Config) -> anyhow::Result<()> {
+pub(crate) async fn run(options: &Options, mut config: Config) -> anyhow::Result<()> {
     if options.check_config {
         println!("{config}");
         return Ok(());

@@ -34,7 +34,7 @@ fn main() -> ExitCode {
             return ExitCode::from(MISCONFIGURED);
         }
     };
-    match dev::run(options, config) {
+    match dev::run(&options, config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("overshot: {error:#}");

@@ -3,6 +3,7 @@
 //! Labels are `pool task model status code provider priority` and never a job, an owner or a tenant. Gauges of a
 //! whole queue come from every process: read them with `max by (pool)`, not `sum`.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use metrics::{Unit, counter, gauge, histogram};
@@ -142,18 +143,17 @@ fn builder() -> Result<PrometheusBuilder, BuildError> {
     PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_seconds".into()), BUCKETS_SECONDS)
 }
 
-/// Makes this process record metrics, and describes them all. No listener: `/metrics` answers with
-/// [`PrometheusHandle::render`].
+/// The recorder of this process, which may run several servers; installed at the first call.
 ///
-/// The caller runs [`PrometheusHandle::run_upkeep`] every few seconds; without it histograms grow in memory until
-/// the next scrape.
-///
-/// # Errors
-/// When the process has a recorder already.
-pub fn install() -> Result<PrometheusHandle, BuildError> {
-    let handle = builder()?.install_recorder()?;
-    describe_all();
-    Ok(handle)
+/// `None` where another part of the process recorded first. Somebody must call `run_upkeep()` on it every few seconds.
+pub fn recorder() -> Option<&'static PrometheusHandle> {
+    static RECORDER: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
+    let install = || {
+        let handle = builder().ok()?.install_recorder().ok()?;
+        describe_all();
+        Some(handle)
+    };
+    RECORDER.get_or_init(install).as_ref()
 }
 
 /// Tells the recorder unit and help of every metric.

@@ -17,9 +17,29 @@ use crate::metrics;
 use crate::queue::{Queue, ReclaimPolicy};
 
 /// How often each process looks for due jobs when it knows of none sooner.
-const PROMOTE_EVERY: Duration = Duration::from_millis(1000);
+///
+/// What a process schedules itself, it promotes on time: this is for what others left behind.
+const PROMOTE_EVERY: Duration = Duration::from_secs(3);
 /// How often each process looks for jobs over their deadline or retention, and for what is amiss.
 const TIDY_EVERY: Duration = Duration::from_secs(2);
+
+/// Who runs the services: there are many workers, whose idling must cost Redis little, and few APIs, which are always up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// An API process: looks often.
+    Api,
+    /// A worker process: looks less often.
+    Worker,
+}
+
+impl Role {
+    fn slower(self) -> u32 {
+        match self {
+            Self::Api => 1,
+            Self::Worker => 2,
+        }
+    }
+}
 
 /// Wakes the promoter of this process.
 #[derive(Debug, Clone)]
@@ -40,11 +60,12 @@ pub struct Upkeep {
     queue: Queue,
     shards: Vec<(Shard, ReclaimPolicy)>,
     due: Arc<Notify>,
+    role: Role,
 }
 
 impl Upkeep {
     /// Services over all shards of the configured pools.
-    pub fn new(queue: Queue, config: &Config, pools: &[PoolName]) -> (Self, UpkeepHandle) {
+    pub fn new(queue: Queue, config: &Config, pools: &[PoolName], role: Role) -> (Self, UpkeepHandle) {
         let due = Arc::new(Notify::new());
         let handle = UpkeepHandle { due: due.clone() };
         let shards = pools.iter().filter_map(|name| Some((name, config.pools.get(name)?)));
@@ -52,7 +73,7 @@ impl Upkeep {
             let policy = reclaim_policy(config, pool);
             name.shards().map(move |shard| (shard, policy))
         });
-        (Self { queue, shards: shards.collect(), due }, handle)
+        (Self { queue, shards: shards.collect(), due, role }, handle)
     }
 
     /// Runs until `shutdown`. An error of Redis is noted and the move tried again at its next time.
@@ -92,6 +113,7 @@ impl Upkeep {
     /// Takes jobs from workers that died or fell silent.
     async fn reap(&self) {
         let every = self.shards.iter().map(|(_, policy)| reap_interval(policy.liveness)).min().unwrap_or(TIDY_EVERY);
+        let every = every * self.role.slower();
         loop {
             let begun = Instant::now();
             for (shard, policy) in &self.shards {
@@ -115,7 +137,7 @@ impl Upkeep {
     /// Ends what waited too long, forgets what was kept long enough, mends what no move can have left behind.
     async fn tidy(&self) {
         loop {
-            tokio::time::sleep(jittered(TIDY_EVERY)).await;
+            tokio::time::sleep(jittered(TIDY_EVERY * self.role.slower() * self.role.slower())).await;
             for (shard, policy) in &self.shards {
                 if let Err(error) = self.tidy_shard(shard, policy.lease).await {
                     tracing::debug!(%error, %shard, "tidying failed");

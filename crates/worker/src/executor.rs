@@ -58,10 +58,14 @@ pub(crate) async fn execute(station: Arc<Station>, attempt: Arc<Attempt>, job: C
             metrics::chunks_dropped(&station.pool.name, dropped);
         }
         match ending {
-            Some(ending) => {
-                let (task, waited) = (job.spec.task, job.waited);
+            Some(mut ending) => {
+                if let Ending::Settle(settlement) = &mut ending {
+                    let chosen = station.pool.providers.choose(&job.spec).ok();
+                    settlement.provider = chosen.map(|provider| provider.name().to_owned());
+                }
+                let (task, age) = (job.spec.task, job.age);
                 // The settler is gone only with the process.
-                let _ = station.endings.send(Ended { attempt, ending, task, waited, slot });
+                let _ = station.endings.send(Ended { attempt, ending, task, age, slot });
             }
             None => {
                 metrics::lease_lost(&station.pool.name);

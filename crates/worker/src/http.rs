@@ -1,6 +1,6 @@
 //! The worker's own port: `/healthz`, `/readyz` and `/metrics`.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -45,34 +45,17 @@ async fn readyz(State(health): State<Arc<Health>>) -> impl IntoResponse {
 
 async fn render(State(health): State<Arc<Health>>) -> impl IntoResponse {
     health.measure();
-    match recorder() {
-        Some(recorder) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], (recorder.render)()).into_response(),
+    match metrics::recorder() {
+        Some(recorder) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], recorder.render()).into_response(),
         None => StatusCode::NOT_FOUND.into_response(),
     }
 }
 
-/// The recorder of this process' metrics.
-pub(crate) struct Recorder {
-    render: Box<dyn Fn() -> String + Send + Sync>,
-    upkeep: Box<dyn Fn() + Send + Sync>,
-}
-
-/// The process' recorder; none where another part of the process installed its own, which then shows ours too.
-pub(crate) fn recorder() -> Option<&'static Recorder> {
-    static RECORDER: OnceLock<Option<Recorder>> = OnceLock::new();
-    let install = || {
-        let handle = metrics::install().ok()?;
-        let again = handle.clone();
-        Some(Recorder { render: Box::new(move || handle.render()), upkeep: Box::new(move || again.run_upkeep()) })
-    };
-    RECORDER.get_or_init(install).as_ref()
-}
-
 /// Keeps the recorder's memory small between scrapes, until `shutdown`.
 pub(crate) async fn tend_recorder(shutdown: CancellationToken) {
-    let Some(recorder) = recorder() else { return };
+    let Some(recorder) = metrics::recorder() else { return };
     let mut tick = tokio::time::interval(RECORDER_UPKEEP);
     while shutdown.run_until_cancelled(tick.tick()).await.is_some() {
-        (recorder.upkeep)();
+        recorder.run_upkeep();
     }
 }

@@ -9,7 +9,7 @@ use overshot_common::config::Config;
 use overshot_common::ids::WorkerId;
 use overshot_common::metrics;
 use overshot_common::queue::Queue;
-use overshot_common::upkeep::Upkeep;
+use overshot_common::upkeep::{Role, Upkeep};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -77,9 +77,10 @@ impl Runner {
         kill: CancellationToken,
         listener: TcpListener,
     ) -> anyhow::Result<()> {
-        if crate::http::recorder().is_some() {
+        if metrics::recorder().is_some() {
             metrics::register_zeroes(&self.config);
         }
+        tracing::info!(addr = %listener.local_addr()?, worker.id = %self.worker, "overshot-worker listening");
         let health = Arc::new(Health::new(self.worker.clone()));
         let ended = CancellationToken::new();
         let _end_with_us = ended.clone().drop_guard();
@@ -124,7 +125,7 @@ struct Services {
 impl Services {
     fn start(runner: &Runner, health: &Arc<Health>, ended: &CancellationToken) -> anyhow::Result<Self> {
         let served = runner.config.served_pools();
-        let (upkeep, upkeep_handle) = Upkeep::new(runner.queue.clone(), &runner.config, &served);
+        let (upkeep, upkeep_handle) = Upkeep::new(runner.queue.clone(), &runner.config, &served, Role::Worker);
         tokio::spawn(upkeep.run(ended.clone()));
         let (takers, stop_taking, parked) = (TaskTracker::new(), ended.child_token(), Arc::new(Notify::new()));
         let broken = CancellationToken::new();

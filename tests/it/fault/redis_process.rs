@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use support::{Fleet, FleetOptions, OpenAiStub};
+use support::{Fleet, FleetOptions, OpenAiStub, RedisServer};
 
 use super::load::{RECOVERY, all_complete, nothing_is_left_over, submit_surely};
 use crate::settings::{chat, stubbed};
@@ -26,7 +26,8 @@ fn keep_submitting(
 #[tokio::test]
 async fn a_redis_killed_under_load_loses_no_accepted_job() {
     let stub = OpenAiStub::start().await;
-    let mut fleet = FleetOptions::new(stubbed(&stub, "max_crashes = 100")).workers(2).start().await;
+    let redis = RedisServer::options().durable();
+    let mut fleet = FleetOptions::new(stubbed(&stub, "max_crashes = 100")).workers(2).redis(redis).start().await;
     // Losing Redis is what this test does.
     fleet.allow_error("");
     let stop = tokio_util::sync::CancellationToken::new();
@@ -103,7 +104,7 @@ async fn an_outage_shorter_than_the_lease_interrupts_no_running_job() {
     let gate = std::sync::Arc::new(tokio::sync::Semaphore::new(0));
     stub.push(support::Reply::echo_gated(1, &gate));
     let config = stubbed(&stub, "").replace("\"3s\"", "\"20s\"");
-    let mut fleet = Fleet::start(config).await;
+    let mut fleet = FleetOptions::new(config).redis(RedisServer::options().durable()).start().await;
     fleet.allow_error("");
     let id = fleet.client.submit(&chat("one two")).await;
     fleet.client.events(&id, None).await.next_chunk().await;

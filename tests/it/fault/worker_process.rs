@@ -85,17 +85,21 @@ async fn a_job_that_kills_its_workers_ends() {
 async fn killing_one_worker_after_another_loses_and_doubles_nothing() {
     let stub = OpenAiStub::start().await;
     let mut fleet = FleetOptions::new(stubbed(&stub, "max_crashes = 100")).workers(2).start().await;
+    let gate = Arc::new(Semaphore::new(0));
     let mut jobs = Vec::new();
     for round in 0..5 {
+        let before = stub.requests();
+        stub.push(Reply::echo_gated(1, &gate));
         for n in 0..30 {
             let key = format!("round {round} job {n}");
             jobs.push((key.clone(), submit_surely(&fleet.client, &key).await));
         }
-        // The oldest goes in the middle of its work.
-        stub.wait_for(stub.requests() + 1).await;
+        stub.wait_for(before + 1).await;
+        // The oldest goes, be it in the middle of its work.
         fleet.workers.remove(0).kill();
         fleet.add_worker();
     }
+    gate.add_permits(5);
     all_complete(&fleet.client, &jobs).await;
     nothing_is_left_over(&fleet.client, &jobs).await;
 }

@@ -86,13 +86,13 @@ async fn an_ended_job_runs_again_by_hand_with_a_new_budget_and_input() {
     let first = shop.claim_one("w").await;
     shop.settle(&first, retry_after(Duration::ZERO)).await;
     let input = raw(r#"{"user":"again"}"#);
-    let retry = shop.queue.retry(&shop.shard, 10, Some(&input), &[id.local]).await.unwrap();
+    let retry = shop.queue.retry(&shop.shard, Shop::limits(), Some(&input), &[id.local]).await.unwrap();
     assert_eq!(retry, [Retried::Now(Status::Queued)]);
     let job = shop.get(&id).await;
     assert_eq!((job.attempts, job.error, job.completed_at), (0, None, None));
     let ttl: i64 = shop.redis.pttl(shop.key(&format!("j:{}", id.local))).await.unwrap();
     assert_eq!(ttl, -1, "an open job has no end of retention");
-    assert_eq!(shop.queue.retry(&shop.shard, 10, None, &[id.local]).await.unwrap(), [Retried::NotEnded]);
+    assert_eq!(shop.queue.retry(&shop.shard, Shop::limits(), None, &[id.local]).await.unwrap(), [Retried::NotEnded]);
     let second = shop.claim_one("w").await;
     assert_eq!(second.input.as_ref().unwrap().get(), input.get());
     assert!(second.grant.number() > first.grant.number(), "chunk ids go on growing");

@@ -316,7 +316,7 @@ impl Pair {
 
     async fn retry(&mut self, which: usize, now: u64) {
         let Some(id) = self.model.nth(which, |known| known.life.status.is_terminal()) else { return };
-        self.shop.queue.retry(&self.shop.shard, 1000, None, &[id]).await.unwrap();
+        self.shop.queue.retry(&self.shop.shard, Shop::limits(), None, &[id]).await.unwrap();
         let (key, on_conflict) = (self.model.jobs[&id].key.clone(), self.model.jobs[&id].on_conflict);
         let held = self.model.holder_other_than(id, key.as_ref()).is_some();
         if held && on_conflict == OnConflict::Reject {

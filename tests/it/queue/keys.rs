@@ -102,7 +102,7 @@ async fn a_snoozed_holder_keeps_its_key_and_a_retry_by_hand_respects_it() {
     let second = shop.claim_one("w").await;
     shop.queue.snooze(&held(&second), Duration::from_secs(5), None).await.unwrap();
     assert_eq!(shop.status(&second.id).await, Status::Scheduled);
-    let refused = shop.queue.retry(&shop.shard, 10, None, &[first.local]).await.unwrap();
+    let refused = shop.queue.retry(&shop.shard, Shop::limits(), None, &[first.local]).await.unwrap();
     assert_eq!(refused, [Retried::KeyHeld(second.id.clone())]);
     shop.pass(Duration::from_secs(5)).await;
     shop.promote().await;

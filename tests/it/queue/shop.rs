@@ -128,7 +128,7 @@ impl Shop {
     }
 
     pub(crate) async fn settle_held(&self, held: Held, verdict: Verdict) -> Settled {
-        let settlement = Settlement { held, verdict, partial: None };
+        let settlement = Settlement { held, verdict, provider: None, partial: None };
         let (answers, _) = self.queue.settle(&self.shard, &[settlement]).await.unwrap();
         assert_eq!(answers.len(), 1);
         answers[0]

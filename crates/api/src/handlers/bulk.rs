@@ -189,7 +189,7 @@ impl Move {
                 Ok((answers.iter().filter(changed).count(), false))
             }
             Self::Retry => {
-                let answers = app.queue.retry(shard, app.max_queued(&shard.pool), None, jobs).await?;
+                let answers = app.queue.retry(shard, app.limits_of(&shard.pool), None, jobs).await?;
                 let changed = answers.iter().filter(|answer| matches!(answer, Retried::Now(_))).count();
                 Ok((changed, answers.contains(&Retried::QueueFull)))
             }

@@ -137,8 +137,7 @@ pub(crate) async fn retry(
         let kind = submit::task(&app.config, &task)?.kind;
         submit::check_input(kind, input)?;
     }
-    let most = app.max_queued(&id.shard.pool);
-    let answers = app.queue.retry(&id.shard, most, input, &[id.local]).await?;
+    let answers = app.queue.retry(&id.shard, app.limits_of(&id.shard.pool), input, &[id.local]).await?;
     match answers.into_iter().next() {
         None | Some(Retried::Unknown) => Err(ApiError::job_not_found()),
         Some(Retried::NotEnded) => Err(ApiError::conflict("job_not_ended", "the job has not ended yet")),

@@ -4,7 +4,7 @@ use redis::{FromRedisValue as _, Value};
 use serde_json::value::RawValue;
 
 use super::error::Error;
-use super::{Queue, parse_ids, parts};
+use super::{Limits, Queue, parse_ids, parts};
 use crate::ids::{JobId, LocalId, Shard};
 use crate::job::Status;
 
@@ -82,14 +82,15 @@ impl Queue {
     pub async fn retry(
         &self,
         shard: &Shard,
-        max_queued: u64,
+        limits: Limits,
         input: Option<&RawValue>,
         jobs: &[LocalId],
     ) -> Result<Vec<Retried>, Error> {
         let mut answers = Vec::with_capacity(jobs.len());
         for batch in jobs.chunks(JOBS_PER_CALL) {
             let reply = self.run(&self.inner.scripts.retry, shard, |command| {
-                command.arg(max_queued).arg(input.map_or("", RawValue::get)).arg(u8::from(input.is_some()));
+                command.arg(limits.max_queued).arg(input.map_or("", RawValue::get)).arg(u8::from(input.is_some()));
+                command.arg(limits.max_queued_bytes);
                 for id in batch {
                     command.arg(id.as_str());
                 }

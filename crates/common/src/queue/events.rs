@@ -22,11 +22,11 @@ use crate::ids::{InvalidId, JobId, WorkerId};
 use crate::job::Job;
 
 /// Messages that one subscriber may be behind before it has to read again.
-const BACKLOG: usize = 512;
+const BACKLOG: usize = 128;
 /// Pause before a lost pub/sub connection is made anew.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(200);
 /// Chunks that one look brings.
-const PAGE: usize = 500;
+const PAGE: usize = 128;
 
 /// The place of a chunk among all of its job: grant number and number within the attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -244,7 +244,7 @@ async fn session(pubsub: redis::aio::PubSub, hub: &Weak<Hub>, inbox: &mut mpsc::
     }
     tell_gap(hub)?;
     // A connection that is silent for long may be dead; asking keeps it honest.
-    let mut check = tokio::time::interval(Duration::from_secs(3));
+    let mut check = tokio::time::interval(Duration::from_secs(5));
     loop {
         tokio::select! {
             message = messages.next() => {

@@ -19,6 +19,8 @@ use super::scripts::Script;
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a new connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// An answer that its caller did not wait for makes the connection suspect after this long.
+const SUSPICIOUS_SILENCE: Duration = Duration::from_millis(500);
 /// First and longest pause between two tries.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
 
@@ -75,10 +77,15 @@ impl Link {
     pub(crate) async fn eval(&self, script: &Script, command: &Cmd) -> Result<Value, Error> {
         match self.call(command).await {
             Err(Error::Refused(message)) if message.starts_with("NOSCRIPT") => {
-                let mut load = redis::cmd("SCRIPT");
-                load.arg("LOAD").arg(&script.source);
-                self.call(&load).await?;
-                self.call(command).await
+                // In one command: between a load and a run the scripts could be flushed again.
+                let mut whole = redis::cmd("EVAL");
+                whole.arg(&script.source);
+                for arg in command.args_iter().skip(2) {
+                    if let redis::Arg::Simple(arg) = arg {
+                        whole.arg(arg);
+                    }
+                }
+                self.call(&whole).await
             }
             other => other,
         }
@@ -86,7 +93,10 @@ impl Link {
 
     async fn attempt(&self, command: &Cmd) -> Result<Value, Attempt> {
         let (generation, mut connection) = self.connection().await.map_err(Attempt::Again)?;
-        let error = match command.query_async(&mut connection).await {
+        let mut watch = Watch { link: self, generation, since: Instant::now() };
+        let answer = command.query_async(&mut connection).await;
+        watch.generation = 0;
+        let error = match answer {
             Ok(value) => return Ok(value),
             Err(error) => error,
         };
@@ -137,6 +147,22 @@ impl Link {
         let mut current = self.current.write().expect("no holder of this lock can panic");
         if current.0 == generation {
             current.1 = None;
+        }
+    }
+}
+
+/// Notices a caller that gave up on an answer: what it waited on for long may be dead, and nobody else would tell.
+struct Watch<'a> {
+    link: &'a Link,
+    /// The connection waited on; 0 once the answer is there.
+    generation: u64,
+    since: Instant,
+}
+
+impl Drop for Watch<'_> {
+    fn drop(&mut self) {
+        if self.generation > 0 && self.since.elapsed() >= SUSPICIOUS_SILENCE {
+            self.link.discard(self.generation);
         }
     }
 }

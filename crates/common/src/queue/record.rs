@@ -79,7 +79,7 @@ impl State {
 }
 
 /// The fields of a record that make a [`Job`], in the order in which they are asked for.
-pub(crate) const FIELDS: [&str; 6] = ["s", "m", "r", "e", "d", "p"];
+pub(crate) const FIELDS: [&str; 7] = ["s", "m", "r", "e", "d", "p", "v"];
 
 /// What a record's fields say.
 #[derive(Debug)]
@@ -90,13 +90,14 @@ pub(crate) struct Stored {
     error: Option<crate::job::JobError>,
     metadata: crate::job::Metadata,
     progress: Option<crate::job::Progress>,
+    provider: Option<String>,
     input: Option<Arc<RawValue>>,
 }
 
 impl Stored {
     /// A job as it was just accepted.
     pub(crate) fn accepted(state: State, spec: JobSpec, metadata: crate::job::Metadata) -> Self {
-        Self { state, spec, result: None, error: None, metadata, progress: None, input: None }
+        Self { state, spec, result: None, error: None, metadata, progress: None, provider: None, input: None }
     }
 
     /// Reads the reply of `HMGET` over [`FIELDS`] and, where asked for, the input. `None`: there is no such job.
@@ -111,6 +112,7 @@ impl Stored {
             error: next().map(|bytes| json(&bytes)).transpose()?,
             metadata: next().map(|bytes| json(&bytes)).transpose()?.unwrap_or_default(),
             progress: next().map(|bytes| json(&bytes)).transpose()?,
+            provider: next().map(|bytes| String::from_utf8_lossy(&bytes).into_owned()),
             input: next().map(|bytes| json::<Box<RawValue>>(&bytes)).transpose()?.map(Arc::from),
         }))
     }
@@ -128,7 +130,7 @@ impl Stored {
             task: self.spec.task,
             pool: shard.pool.clone(),
             model: self.spec.model,
-            provider: self.spec.provider,
+            provider: self.spec.provider.or(self.provider).filter(|name| !name.is_empty()),
             status,
             phase: Phase::from_number(state.phase).filter(|_| running),
             priority: Priority::from_number(state.priority).unwrap_or(Priority::Normal),

@@ -1,5 +1,6 @@
 //! Accepting jobs: idempotency keys, and the enqueue.
 
+use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -18,7 +19,7 @@ const JOBS_PER_CALL: usize = 100;
 const BYTES_PER_CALL: usize = 1 << 20;
 
 /// A job to be accepted. Durations are whole milliseconds.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct NewJob {
     /// Made by the caller, so that a submit may be sent again.
     pub id: JobId,
@@ -54,6 +55,13 @@ pub struct NewJob {
     pub fail_fast: bool,
     /// How long its idempotency key is kept, if it has one: so long the id is not accepted a second time.
     pub idempotent_for: Duration,
+}
+
+/// Without the input: what a caller wrote belongs into no log line.
+impl fmt::Debug for NewJob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NewJob").field("id", &self.id).field("spec", &self.spec).finish_non_exhaustive()
+    }
 }
 
 /// What a shard may hold.

@@ -1,5 +1,6 @@
 //! The moves of a worker: claim, renew, publish, settle, hand back, snooze, leave.
 
+use std::fmt;
 use std::time::Duration;
 
 use redis::{FromRedisValue as _, Value};
@@ -23,7 +24,6 @@ pub struct Claim {
 }
 
 /// A job that a worker holds.
-#[derive(Debug)]
 pub struct ClaimedJob {
     /// Names the job.
     pub id: JobId,
@@ -39,8 +39,17 @@ pub struct ClaimedJob {
     pub max_attempts: u32,
     /// Wall-clock limit of this attempt.
     pub timeout: Duration,
+    /// How long ago the job was accepted.
+    pub age: Duration,
     /// How long the job waited since it was due.
     pub waited: Duration,
+}
+
+/// Without the input: what a caller wrote belongs into no log line.
+impl fmt::Debug for ClaimedJob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClaimedJob").field("id", &self.id).field("attempt", &self.attempt).finish_non_exhaustive()
+    }
 }
 
 /// A job that a worker holds, by name.
@@ -83,6 +92,8 @@ pub struct Settlement {
     pub held: Held,
     /// How it ended.
     pub verdict: Verdict,
+    /// The provider that ran it, where one was chosen.
+    pub provider: Option<String>,
     /// What it had put out, where it did not complete: a result with `partial: true`.
     pub partial: Option<Box<RawValue>>,
 }
@@ -187,7 +198,7 @@ impl Queue {
         settlements: &[Settlement],
     ) -> Result<(Vec<Settled>, Option<u64>), Error> {
         let reply = self.run(&self.inner.scripts.settle, shard, |command| {
-            for Settlement { held, verdict, partial } in settlements {
+            for Settlement { held, verdict, provider, partial } in settlements {
                 let kept = partial.as_deref().map_or("", RawValue::get);
                 let (outcome, delay, error, result) = match verdict {
                     Verdict::Completed(result) => (1, 0, String::new(), result.get()),
@@ -196,7 +207,7 @@ impl Queue {
                     Verdict::Cancelled(error) => (4, 0, to_json(error), kept),
                 };
                 command.arg(held.id.local.as_str()).arg(held.grant.as_str());
-                command.arg(outcome).arg(delay).arg(error).arg(result);
+                command.arg(outcome).arg(delay).arg(error).arg(result).arg(provider.as_deref().unwrap_or_default());
             }
         });
         let [replies, watched, next_due] = parts(reply.await?)?;
@@ -255,6 +266,7 @@ fn claimed(shard: &Shard, value: Value) -> Result<ClaimedJob, Error> {
         attempt: state.attempts,
         max_attempts: state.max_attempts,
         timeout: Duration::from_millis(state.timeout),
+        age: Duration::from_millis(state.started.saturating_sub(state.created)),
         waited: Duration::from_millis(state.started.saturating_sub(state.run_at)),
     })
 }

@@ -1,3 +1,5 @@
+//! One job from its claim to its ending, without Redis.
+
 use overshot_common::job::{JobSpec, Phase};
 use overshot_common::queue::Verdict;
 
@@ -14,6 +16,7 @@ fn job(held: &overshot_common::queue::Held, task: &str) -> ClaimedJob {
         attempt: 1,
         max_attempts: 5,
         timeout: Duration::from_secs(60),
+        age: Duration::ZERO,
         waited: Duration::ZERO,
     }
 }

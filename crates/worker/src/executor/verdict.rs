@@ -23,13 +23,13 @@ pub(super) fn of(outcome: Outcome, held: &Held, partial: Option<Box<RawValue>>, 
         },
         Outcome::Snooze { after, error } => return Ending::Snooze(after, error),
     };
-    Ending::Settle(Settlement { held: held.clone(), verdict, partial })
+    Ending::Settle(Settlement { held: held.clone(), verdict, provider: None, partial })
 }
 
 /// The ending of an attempt that a caller cancelled.
 pub(super) fn cancelled(held: &Held, partial: Option<Box<RawValue>>) -> Ending {
     let error = JobError { code: ErrorCode::Cancelled, message: "cancelled while it ran".to_owned() };
-    Ending::Settle(Settlement { held: held.clone(), verdict: Verdict::Cancelled(error), partial })
+    Ending::Settle(Settlement { held: held.clone(), verdict: Verdict::Cancelled(error), provider: None, partial })
 }
 
 /// Counts the attempt, unless it does not count.

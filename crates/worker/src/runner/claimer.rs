@@ -89,9 +89,9 @@ fn start(station: &Arc<Station>, jobs: Vec<ClaimedJob>, mut slots: OwnedSemaphor
         metrics::queue_wait(&station.pool.name, job.waited);
         let attempt = station.registry.enter(Held { id: job.id.clone(), grant: job.grant.clone() });
         if shutdown.is_cancelled() || station.in_touch.borrow().is_none() {
-            let (task, waited) = (job.spec.task, job.waited);
+            let (task, age) = (job.spec.task, job.age);
             // The settler is gone only with the process.
-            let _ = station.endings.send(Ended { attempt, ending: Ending::HandBack, task, waited, slot });
+            let _ = station.endings.send(Ended { attempt, ending: Ending::HandBack, task, age, slot });
         } else {
             tokio::spawn(executor::execute(station.clone(), attempt, job, slot));
         }

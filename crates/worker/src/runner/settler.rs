@@ -33,9 +33,9 @@ const CALLS: usize = 4;
 pub(crate) struct Ended {
     pub(crate) attempt: Arc<Attempt>,
     pub(crate) ending: Ending,
-    /// For the metrics: the job's task, and how long it had waited before this attempt.
+    /// For the metrics: the job's task, and how long before this attempt it was accepted.
     pub(crate) task: String,
-    pub(crate) waited: Duration,
+    pub(crate) age: Duration,
     /// Freed when the outcome is written, or given up.
     pub(crate) slot: OwnedSemaphorePermit,
 }
@@ -121,7 +121,7 @@ fn acknowledged(station: &Station, batch: Batch, answers: &[Settled]) {
     for (place, ended) in batch.receipts().iter().enumerate() {
         match answers.get(place) {
             Some(Settled::Now(status)) if status.is_terminal() => {
-                let duration = ended.waited + ended.attempt.begun.elapsed();
+                let duration = ended.age + ended.attempt.begun.elapsed();
                 metrics::job_finished(pool, &ended.task, *status, batch.code(place), duration);
             }
             Some(Settled::Lost) => metrics::lease_lost(pool),

@@ -53,7 +53,7 @@ pub(crate) mod tests {
 
     use overshot_common::ids::JobId;
     use overshot_common::queue::Held;
-    use overshot_common::upkeep::Upkeep;
+    use overshot_common::upkeep::{Role, Upkeep};
 
     use super::*;
 
@@ -75,7 +75,7 @@ pub(crate) mod tests {
         let slots = Arc::new(Semaphore::new(settings.concurrency as usize));
         let providers = PoolProviders::of(&name, &config, &ready);
         let queue = Queue::open("unix:///nonexistent", std::time::Duration::from_millis(1)).unwrap();
-        let (_, upkeep) = Upkeep::new(queue.clone(), &config, &[]);
+        let (_, upkeep) = Upkeep::new(queue.clone(), &config, &[], Role::Worker);
         let (endings, to_settle) = mpsc::unbounded_channel();
         let (outlets, to_publish) = mpsc::unbounded_channel();
         let station = Station {

@@ -1,11 +1,28 @@
 -- reclaim: revokes the grants of workers that died or fell silent, and of those that ignored a cancel.
 -- ARGV[1] most jobs   ARGV[2] lease, ms   ARGV[3] liveness, ms   ARGV[4] gap between two runs that means an outage, ms
 -- ARGV[5] delay of a retry after the second crash, ms, or -1: no retry
--- Returns { { id, status } per job, watched ids, workers found dead, held (1: judged nothing) }
+-- Returns { { id, status } per job, watched ids, workers found dead, held (1: judged no worker) }
 -- Atomic because the holder may renew or settle between check and write. Never executes what it reclaims.
 local most, lease, liveness, gap, delay = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local reclaimed = {}
 
+-- Unlike a settled one, a revoked grant is answered "lost": its holder's run does not count.
+local function take_away(id, job)
+  revoke(id, job)
+  job[GRANT] = string.match(job[GRANT], '^%d+') .. '.'
+end
+
+-- Holders that did not confirm a cancel in time lose their grant. Nobody has to be judged dead for that.
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', base .. ':cancels', '-inf', now, 'LIMIT', 0, most)) do
+  local job = load(id)
+  if job and job[STATUS] == RUNNING and job[CANCEL_AT] > 0 then
+    take_away(id, job)
+    finish(id, job, CANCELLED, '{"code":"cancelled","message":"cancelled while it ran; its worker did not confirm"}', '')
+    reclaimed[#reclaimed + 1] = { id, CANCELLED }
+  else
+    redis.call('ZREM', base .. ':cancels', id)
+  end
+end
 -- The watermark: after an outage or a step of the clock, leases and beats say nothing; wait one lease.
 local control = redis.call('HMGET', base .. ':ctl', 'reaped', 'hold')
 local since = now - tonumber(control[1] or now)
@@ -16,7 +33,8 @@ if since > gap or since < 0 or hold > now + 2 * math.max(lease, liveness) then
 end
 redis.call('HSET', base .. ':ctl', 'reaped', now)
 if hold > now then
-  return { reclaimed, {}, 0, 1 }
+  flush()
+  return { reclaimed, watched(touched), 0, 1 }
 end
 
 local function crash(id, job, charged)
@@ -45,12 +63,6 @@ local function crash(id, job, charged)
   end
   save(id, job)
   touched[#touched + 1] = id
-end
-
--- Unlike a settled one, a revoked grant is answered "lost": its holder's run does not count.
-local function take_away(id, job)
-  revoke(id, job)
-  job[GRANT] = string.match(job[GRANT], '^%d+') .. '.'
 end
 
 local function reclaim(id, job, dead)
@@ -106,16 +118,5 @@ for _, worker in ipairs(dead) do
   end
 end
 
--- Holders that did not confirm a cancel in time lose their grant.
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', base .. ':cancels', '-inf', now, 'LIMIT', 0, most)) do
-  local job = load(id)
-  if job and job[STATUS] == RUNNING and job[CANCEL_AT] > 0 then
-    take_away(id, job)
-    finish(id, job, CANCELLED, '{"code":"cancelled","message":"cancelled while it ran; its worker did not confirm"}', '')
-    reclaimed[#reclaimed + 1] = { id, CANCELLED }
-  else
-    redis.call('ZREM', base .. ':cancels', id)
-  end
-end
 flush()
 return { reclaimed, watched(touched), #dead, 0 }

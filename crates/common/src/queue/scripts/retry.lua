@@ -1,9 +1,10 @@
 -- retry: runs ended jobs again, with a new budget and a new deadline.
--- ARGV[1] most jobs that may wait   ARGV[2] new input, or '' to keep the old   ARGV[3] 1: there is a new input   then ids
+-- ARGV[1] most jobs that may wait   ARGV[2] new input, or '' to keep the old   ARGV[3] 1: there is a new input
+-- ARGV[4] most bytes of input that may wait   then ids
 -- Returns { reply per job, watched ids }: { 0 } unknown, { 1, status } runs again, { 2 } not ended, { 3 } full, { 4, holder } key held
 -- Atomic because retention may end, and another retry may come, between check and write.
-local limits = redis.call('HMGET', base .. ':n', 'w1', 'w2', 'w3', 'scheduled', 'blocked', 'retrying', 'retries')
-local waiting = -2 * (limits[7] or 0)
+local limits = redis.call('HMGET', base .. ':n', 'w1', 'w2', 'w3', 'scheduled', 'blocked', 'retrying', 'retries', 'bytes')
+local waiting, bytes = -2 * (limits[7] or 0), tonumber(limits[8] or 0)
 for i = 1, 7 do
   waiting = waiting + (limits[i] or 0)
 end
@@ -15,7 +16,9 @@ local function retry(id)
     return { 0 }
   elseif job[STATUS] < DONE then
     return { 2 }
-  elseif waiting + 1 > tonumber(ARGV[1]) then
+  end
+  local size = ARGV[3] == '1' and #ARGV[2] or job[BYTES]
+  if waiting + 1 > tonumber(ARGV[1]) or bytes + size > tonumber(ARGV[4]) then
     return { 3 }
   end
   local holder = job[KEY] ~= '' and job[CONFLICT] == 1 and holder_of(job[KEY])
@@ -26,12 +29,12 @@ local function retry(id)
   redis.call('ZREM', base .. ':keep', id)
   redis.call('ZADD', base .. ':open', 0, id)
   redis.call('PERSIST', name)
-  redis.call('HDEL', name, 'r', 'e', 'p')
+  redis.call('HDEL', name, 'r', 'e', 'p', 'v')
   redis.call('DEL', base .. ':c:' .. id)
   if ARGV[3] == '1' then
     redis.call('HSET', name, 'i', ARGV[2])
-    job[BYTES] = #ARGV[2]
   end
+  job[BYTES] = size
   job[ATTEMPTS], job[FAILURES], job[CRASHES], job[FRONT], job[CHUNKED] = 0, 0, 0, 0, 0
   job[STARTED], job[RENEWED], job[FIRST_CHUNK], job[CANCEL_AT], job[COMPLETED], job[RESULT_EXPIRES] = 0, 0, 0, 0, 0, 0
   job[WORKER] = ''
@@ -40,13 +43,13 @@ local function retry(id)
   job[GRANT] = (string.match(job[GRANT], '^%d+') or '0') .. '.'
   enter(id, job)
   save(id, job)
-  waiting = waiting + 1
+  waiting, bytes = waiting + 1, bytes + size
   touched[#touched + 1] = id
   return { 1, job[STATUS] }
 end
 
 local replies = {}
-for i = 4, #ARGV do
+for i = 5, #ARGV do
   replies[#replies + 1] = retry(ARGV[i])
 end
 flush()

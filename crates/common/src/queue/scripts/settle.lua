@@ -1,12 +1,12 @@
 -- settle: writes what running attempts came to, each judged alone.
 -- ARGV per item: id, grant, outcome (1 completed, 2 failed, 3 retry, 4 cancelled), delay before the retry (ms),
---   error (JSON or ''), result (JSON or '')
+--   error (JSON or ''), result (JSON or ''), provider that ran it, or ''
 -- Returns { reply per item, watched ids, next due time or 0 }: { 1, status } settled, { 2, status } settled before under
 --   this grant, { 3 } the grant does not hold
 -- Atomic because the reaper may give the job to another worker between check and write.
 local replies, next_due = {}, 0
 
-local function settle(id, grant, outcome, delay, err, result)
+local function settle(id, grant, outcome, delay, err, result, provider)
   local job = load(id)
   if not job or job[GRANT] ~= grant then
     return { 3 }
@@ -25,7 +25,7 @@ local function settle(id, grant, outcome, delay, err, result)
       job[EXPIRES] = now + delay + job[QUEUE_TIMEOUT]
       schedule(id, job, RETRYING, now + delay)
       next_due = next_due == 0 and job[RUN_AT] or math.min(next_due, job[RUN_AT])
-      redis.call('HSET', base .. ':j:' .. id, 'e', err)
+      redis.call('HSET', base .. ':j:' .. id, 'e', err, 'v', provider)
       save(id, job)
       touched[#touched + 1] = id
       return { 1, RETRYING }
@@ -34,13 +34,13 @@ local function settle(id, grant, outcome, delay, err, result)
     job[FAILURES] = job[FAILURES] + 1
   end
   local status = outcome == 1 and DONE or outcome == 2 and FAILED or CANCELLED
-  finish(id, job, status, err, result)
+  finish(id, job, status, err, result, provider)
   return { 1, status }
 end
 
-for i = 1, #ARGV, 6 do
+for i = 1, #ARGV, 7 do
   replies[#replies + 1] =
-    settle(ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3]), ARGV[i + 4], ARGV[i + 5])
+    settle(ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3]), ARGV[i + 4], ARGV[i + 5], ARGV[i + 6])
 end
 flush()
 return { replies, watched(touched), next_due }

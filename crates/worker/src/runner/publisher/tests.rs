@@ -1,3 +1,5 @@
+//! What is sent in one call, and in which order.
+
 use super::super::station::tests::{held, unconnected};
 use super::*;
 

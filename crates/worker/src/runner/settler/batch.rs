@@ -12,7 +12,7 @@ const BYTES: usize = 1 << 20;
 pub(super) struct Receipt {
     pub(super) attempt: Arc<Attempt>,
     pub(super) task: String,
-    pub(super) waited: Duration,
+    pub(super) age: Duration,
     pub(super) slot: OwnedSemaphorePermit,
 }
 
@@ -107,9 +107,9 @@ impl Gathered {
             let Some(ended) = self.waiting.pop_front() else { break };
             size += bytes(&ended);
             self.bytes -= bytes(&ended);
-            let Ended { attempt, ending, task, waited, slot } = ended;
+            let Ended { attempt, ending, task, age, slot } = ended;
             let name = attempt.held.clone();
-            receipts.push(Receipt { attempt, task, waited, slot });
+            receipts.push(Receipt { attempt, task, age, slot });
             match ending {
                 Ending::Settle(settlement) => settlements.push(settlement),
                 Ending::HandBack => held.push(name),

@@ -27,8 +27,9 @@ local function release(id, job)
   end
 end
 
--- Ends a job that is out of its waiting place and holds no lease. `err` and `result` are JSON, or '' for none.
-local function finish(id, job, status, err, result)
+-- Ends a job that is out of its waiting place and holds no lease. `err` and `result` are JSON, or '' for none;
+-- `provider` is who ran the last attempt, where that is known.
+local function finish(id, job, status, err, result, provider)
   local name = base .. ':j:' .. id
   job[STATUS], job[TICKET], job[PHASE] = status, '', 0
   job[COMPLETED], job[UPDATED], job[RESULT_EXPIRES] = now, now, now + job[RESULT_TTL]
@@ -44,6 +45,10 @@ local function finish(id, job, status, err, result)
   if err ~= '' then
     fields[#fields + 1] = 'e'
     fields[#fields + 1] = err
+  end
+  if provider and provider ~= '' then
+    fields[#fields + 1] = 'v'
+    fields[#fields + 1] = provider
   end
   redis.call(unpack(fields))
   -- The pruner deletes at the end of retention; this is the backstop, a day later.

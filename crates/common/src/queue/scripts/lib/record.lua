@@ -1,7 +1,8 @@
 -- record: the layout of a shard's keys and of a job's record; loading, saving, counting.
 --
 -- KEYS[1] names the shard: overshot:{<pool>.<number>}. Every other key of the shard is derived from it.
---   :j:<id>    record (hash): s state (MessagePack array, below), m spec, i input, r result, e error, d metadata, p progress
+--   :j:<id>    record (hash): s state (MessagePack array, below), m spec, i input, r result, e error, d metadata, p progress,
+--              v provider of the last attempt
 --   :c:<id>    chunks (stream), ids <grant number>-<seq>
 --   :q:<lane>  tickets (streams, group `workers`): suspect, front, high, normal, low
 --   :due       scheduled and retrying by due time   :exp     waiting jobs whose deadline no stream order tells
