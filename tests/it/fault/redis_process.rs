@@ -118,3 +118,28 @@ async fn an_outage_shorter_than_the_lease_interrupts_no_running_job() {
     assert_eq!(job["result"]["content"], "one two");
     assert_eq!(stub.requests(), 1);
 }
+
+#[tokio::test]
+async fn a_redis_out_of_memory_refuses_submits_and_finishes_what_it_has() {
+    let stub = OpenAiStub::start().await;
+    let gate = std::sync::Arc::new(tokio::sync::Semaphore::new(0));
+    stub.push(support::Reply::echo_gated(1, &gate));
+    let mut fleet = Fleet::start(stubbed(&stub, "")).await;
+    fleet.allow_error("");
+    let running = fleet.client.submit(&chat("one two three")).await;
+    fleet.client.events(&running, None).await.next_chunk().await;
+    let waiting =
+        fleet.client.submit(&crate::settings::chat_with("later", &serde_json::json!({ "delay": "1s" }))).await;
+    fleet.redis.cli(&["CONFIG", "SET", "maxmemory", "1"]).await;
+    let refused = fleet.client.post_job(&chat("x")).await;
+    assert_eq!(refused.status, 503, "{}", refused.text);
+    assert!(refused.headers.contains_key("retry-after"), "{}", refused.text);
+    gate.add_permits(1);
+    let jobs = vec![("one two three".to_owned(), running), ("later".to_owned(), waiting)];
+    all_complete(&fleet.client, &jobs).await;
+    fleet.redis.cli(&["CONFIG", "SET", "maxmemory", "0"]).await;
+    let after = submit_surely(&fleet.client, "after").await;
+    let jobs = [jobs, vec![("after".to_owned(), after)]].concat();
+    all_complete(&fleet.client, &jobs).await;
+    nothing_is_left_over(&fleet.client, &jobs).await;
+}
