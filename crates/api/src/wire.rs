@@ -128,8 +128,11 @@ pub(crate) fn text(value: &RawValue, longest: usize) -> Result<String, String> {
     Ok(text)
 }
 
-/// Judges a text to be 1 to `longest` bytes long.
+/// Judges a text to be 1 to `longest` bytes long, none of them NUL: a record's texts end with one.
 pub(crate) fn sized(text: &str, longest: usize) -> Result<(), String> {
+    if text.contains('\0') {
+        return Err("must not hold a NUL character".to_owned());
+    }
     if (1..=longest).contains(&text.len()) { Ok(()) } else { Err(format!("must be 1 to {longest} bytes long")) }
 }
 

@@ -37,9 +37,6 @@ pub use submit::{Limits, NewJob, Reservation, Submitted};
 pub use upkeep::{Promoted, ReclaimPolicy, Reclaimed};
 pub use work::{Claim, ClaimedJob, Held, Output, Renewal, Settled, Settlement, Verdict};
 
-/// Inputs larger than this are not copied by claim but read by the attempt that needs them.
-const LARGEST_COPIED_INPUT: u64 = 64 * 1024;
-
 /// A handle on the queue; cheap to clone. All methods are cancel safe in this sense: dropping one may leave its move
 /// done or not done, never half done.
 #[derive(Debug, Clone)]

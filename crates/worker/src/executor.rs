@@ -102,7 +102,8 @@ async fn work(station: &Station, job: &ClaimedJob, reporter: &mut Reporter<'_>) 
     let model = spec.model.as_deref();
     let seed = job.grant.number();
     let attempt = tasks::Attempt { task: &spec.task, model, input, stream: spec.stream, seed };
-    tasks::run(kind, &attempt, provider, reporter).await
+    // On the heap: the future of a call to a provider is large, and this one is moved when it is spawned.
+    Box::pin(tasks::run(kind, &attempt, provider, reporter)).await
 }
 
 /// Reads an input that claim did not copy; as long as Redis is away, again.

@@ -353,15 +353,15 @@ impl Pair {
             delay: Some(STALE_DELAY),
         };
         self.shop.queue.reclaim(&self.shop.shard, &policy).await.unwrap();
-        let over = |known: &Known| known.running.as_ref().is_some_and(|(_, end)| *end <= now);
-        while let Some(id) = self.model.nth(0, over) {
-            self.model.apply(id, Move::Reclaim { charged: true, delay: Some(30_000) }, now);
-        }
         let ignored = |known: &Known| {
             known.life.status == Status::Running && known.life.cancel_requested && known.cancelled_at + 5000 <= now
         };
         while let Some(id) = self.model.nth(0, ignored) {
             self.model.apply(id, Move::ForceCancel, now);
+        }
+        let over = |known: &Known| known.running.as_ref().is_some_and(|(_, end)| *end <= now);
+        while let Some(id) = self.model.nth(0, over) {
+            self.model.apply(id, Move::Reclaim { charged: true, delay: Some(30_000) }, now);
         }
     }
 

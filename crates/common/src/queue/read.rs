@@ -105,7 +105,7 @@ impl Queue {
         let mut command = redis::cmd("HMGET");
         command.arg(keys::record(&id.shard, &id.local)).arg(&FIELDS[..]);
         if with_input {
-            command.arg("i");
+            command.arg(&["i", "I"]);
         }
         let stored = Stored::parse(self.inner.link.call(&command).await?)?;
         stored.map(|stored| stored.into_job(&id.shard, id.local)).transpose()
@@ -128,9 +128,10 @@ impl Queue {
     /// Reads a job's input.
     pub async fn input(&self, id: &JobId) -> Result<Option<Box<RawValue>>, Error> {
         let mut pipe = redis::pipe();
-        pipe.cmd("HGET").arg(keys::record(&id.shard, &id.local)).arg("i");
+        pipe.cmd("HMGET").arg(keys::record(&id.shard, &id.local)).arg(&["i", "I"]);
         let reply = self.bulk(&pipe).await?.pop().unwrap_or(Value::Nil);
-        Option::<Vec<u8>>::from_redis_value(reply)?.map(|bytes| json(&bytes)).transpose()
+        let fields = Vec::<Option<Vec<u8>>>::from_redis_value(reply)?;
+        fields.into_iter().flatten().next().map(|bytes| json(&bytes)).transpose()
     }
 
     /// Reads who holds and who awaits a concurrency key in one shard.

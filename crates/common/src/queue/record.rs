@@ -1,67 +1,110 @@
 //! A job's record as Redis keeps it, and the job that users see.
 //!
-//! [`State`] is the `MessagePack` array of `scripts/lib/record.lua`: same fields, same order.
+//! [`State`] is the packed struct of `scripts/lib/record.lua`.
 
 use std::sync::Arc;
 
 use redis::{FromRedisValue as _, Value};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::error::Error;
 use crate::ids::{Grant, JobId, LocalId, Shard};
 use crate::job::{Job, JobSpec, OnConflict, Phase, Priority, Status, times};
 
-/// The changing part of a record. Times are Unix time in ms, durations ms; 0 and the empty text mean "none".
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct State {
-    pub(crate) status: u8,
-    pub(crate) ticket: String,
-    pub(crate) lane: u8,
-    pub(crate) priority: u8,
-    pub(crate) grant: String,
-    pub(crate) worker: String,
-    pub(crate) attempts: u32,
-    pub(crate) failures: u32,
-    pub(crate) crashes: u32,
-    pub(crate) max_attempts: u32,
-    pub(crate) max_crashes: u32,
-    pub(crate) created: u64,
-    pub(crate) updated: u64,
-    pub(crate) run_at: u64,
-    pub(crate) started: u64,
-    pub(crate) renewed: u64,
-    pub(crate) first_chunk: u64,
-    pub(crate) cancel_at: u64,
-    pub(crate) completed: u64,
-    pub(crate) expires: u64,
-    pub(crate) result_expires: u64,
-    pub(crate) timeout: u64,
-    pub(crate) queue_timeout: u64,
-    pub(crate) result_ttl: u64,
-    pub(crate) phase: u8,
-    pub(crate) bytes: u64,
-    pub(crate) own_deadline: u8,
-    pub(crate) in_exp: u8,
-    pub(crate) front: u8,
-    pub(crate) chunked: u8,
-    pub(crate) key: String,
-    pub(crate) conflict: u8,
-    pub(crate) tags: String,
-    pub(crate) idempotent_until: u64,
+/// Makes the struct, its writer and its reader from one list: name, type, and how many bytes a number takes.
+macro_rules! packed {
+    ($(#[$doc:meta])* $name:ident { $($number:ident: $kind:ty = $bytes:literal,)* } { $($text:ident,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Default, PartialEq, Eq)]
+        pub(crate) struct $name {
+            $(pub(crate) $number: $kind,)*
+            $(pub(crate) $text: String,)*
+        }
+
+        impl $name {
+            /// Writes what the scripts read.
+            pub(crate) fn encode(&self) -> Vec<u8> {
+                let mut out = Vec::with_capacity(192);
+                $(out.extend_from_slice(&u64::from(self.$number).to_be_bytes()[8 - $bytes..]);)*
+                $(
+                    out.extend_from_slice(self.$text.as_bytes());
+                    out.push(0);
+                )*
+                out
+            }
+
+            /// Reads what the scripts wrote.
+            pub(crate) fn decode(mut bytes: &[u8]) -> Result<Self, Error> {
+                Ok(Self {
+                    $($number: number(&mut bytes, $bytes)?.try_into().map_err(Error::corrupt)?,)*
+                    $($text: text(&mut bytes)?,)*
+                })
+            }
+        }
+    };
+}
+
+packed! {
+    /// The changing part of a record: the struct of `scripts/lib/record.lua`, same fields, same order, same widths.
+    ///
+    /// Times are Unix time in ms, durations ms; 0 and the empty text mean "none". Texts hold no NUL.
+    State {
+        status: u8 = 1,
+        lane: u8 = 1,
+        priority: u8 = 1,
+        phase: u8 = 1,
+        conflict: u8 = 1,
+        own_deadline: u8 = 1,
+        in_exp: u8 = 1,
+        front: u8 = 1,
+        chunked: u8 = 1,
+        attempts: u32 = 4,
+        failures: u32 = 2,
+        crashes: u32 = 2,
+        max_attempts: u32 = 2,
+        max_crashes: u32 = 2,
+        created: u64 = 6,
+        updated: u64 = 6,
+        run_at: u64 = 6,
+        started: u64 = 6,
+        renewed: u64 = 6,
+        first_chunk: u64 = 6,
+        cancel_at: u64 = 6,
+        completed: u64 = 6,
+        expires: u64 = 6,
+        result_expires: u64 = 6,
+        idempotent_until: u64 = 6,
+        timeout: u64 = 6,
+        queue_timeout: u64 = 6,
+        result_ttl: u64 = 6,
+        bytes: u64 = 4,
+    } {
+        ticket,
+        grant,
+        worker,
+        key,
+        tags,
+    }
+}
+
+/// Takes a big-endian number off the front.
+fn number(bytes: &mut &[u8], width: usize) -> Result<u64, Error> {
+    let (head, rest) = bytes.split_at_checked(width).ok_or_else(|| Error::corrupt("a record's state is cut short"))?;
+    *bytes = rest;
+    Ok(head.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)))
+}
+
+/// Takes a text up to its NUL off the front.
+fn text(bytes: &mut &[u8]) -> Result<String, Error> {
+    let end =
+        bytes.iter().position(|byte| *byte == 0).ok_or_else(|| Error::corrupt("a record's state is cut short"))?;
+    let text = std::str::from_utf8(&bytes[..end]).map_err(Error::corrupt)?.to_owned();
+    *bytes = &bytes[end + 1..];
+    Ok(text)
 }
 
 impl State {
-    /// Reads the array that the scripts wrote.
-    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Error> {
-        rmp_serde::from_slice(bytes).map_err(Error::corrupt)
-    }
-
-    /// Writes the array that the scripts read.
-    pub(crate) fn encode(&self) -> Vec<u8> {
-        rmp_serde::to_vec(self).expect("integers and texts always encode")
-    }
-
     /// Where the job stands.
     pub(crate) fn status(&self) -> Result<Status, Error> {
         Status::from_number(self.status).ok_or_else(|| Error::corrupt("a record has no known status"))
@@ -113,7 +156,8 @@ impl Stored {
             metadata: next().map(|bytes| json(&bytes)).transpose()?.unwrap_or_default(),
             progress: next().map(|bytes| json(&bytes)).transpose()?,
             provider: next().map(|bytes| String::from_utf8_lossy(&bytes).into_owned()),
-            input: next().map(|bytes| json::<Box<RawValue>>(&bytes)).transpose()?.map(Arc::from),
+            // Of the two fields that may hold it, one does.
+            input: next().or_else(&mut next).map(|bytes| json::<Box<RawValue>>(&bytes)).transpose()?.map(Arc::from),
         }))
     }
 

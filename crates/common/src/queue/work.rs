@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use super::error::Error;
 use super::record::{State, json};
-use super::{LARGEST_COPIED_INPUT, Queue, ms, parse_ids, parts};
+use super::{Queue, ms, parse_ids, parts};
 use crate::ids::{Grant, JobId, LocalId, Shard, WorkerId};
 use crate::job::{JobError, JobSpec, Phase, Progress, Status};
 
@@ -137,7 +137,7 @@ impl Queue {
         lease: Duration,
     ) -> Result<Claim, Error> {
         let reply = self.run(&self.inner.scripts.claim, shard, |command| {
-            command.arg(worker.as_str()).arg(nonce).arg(most).arg(ms(lease)).arg(LARGEST_COPIED_INPUT);
+            command.arg(worker.as_str()).arg(nonce).arg(most).arg(ms(lease));
         });
         let [state, jobs, watched] = parts(reply.await?)?;
         self.announce(shard, parse_ids(watched)?);

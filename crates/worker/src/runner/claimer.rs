@@ -19,8 +19,8 @@ use crate::executor;
 const MOST_PER_CLAIM: usize = 100;
 /// A look without a ring, in case one was lost.
 const SAFETY_POLL: Duration = Duration::from_secs(2);
-/// How soon the end of a pause is seen.
-const PAUSED_POLL: Duration = Duration::from_secs(1);
+/// How long a claimer that found its pool paused heeds no ring.
+const PAUSED_PAUSE: Duration = Duration::from_millis(50);
 /// Characters of a nonce.
 const NONCE: usize = 12;
 
@@ -101,7 +101,8 @@ fn start(station: &Arc<Station>, jobs: Vec<ClaimedJob>, mut slots: OwnedSemaphor
 /// Waits for a reason to look again.
 async fn idle(station: &Station, porter: &Notify, paused: bool) {
     if paused {
-        return tokio::time::sleep(jittered(PAUSED_POLL)).await;
+        // Submits ring for a paused pool too; only every so often one of them may be the resume.
+        tokio::time::sleep(PAUSED_PAUSE).await;
     }
     station.parked.store(true, Ordering::Release);
     porter.notify_one();

@@ -2,7 +2,7 @@
 -- ARGV[1] id   ARGV[2] most pairs   then name, value (or name, '' and 1 in third place to remove): triples name, value, remove
 -- Returns { 0 } unknown, { 1, watched ids } merged, { 2 } too many pairs
 -- Atomic because two callers may merge at once.
-local id, name = ARGV[1], base .. ':j:' .. ARGV[1]
+local id, name = ARGV[1], RECORD .. ARGV[1]
 local job = load(id)
 if not job then
   return { 0 }

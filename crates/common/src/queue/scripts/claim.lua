@@ -1,14 +1,13 @@
 -- claim: gives a worker waiting jobs, each under a new grant.
--- ARGV[1] worker   ARGV[2] nonce of this call   ARGV[3] most jobs   ARGV[4] lease, ms   ARGV[5] largest input that is copied, bytes
+-- ARGV[1] worker   ARGV[2] nonce of this call   ARGV[3] most jobs   ARGV[4] lease, ms
 -- Returns { state, jobs, watched ids }: state 0 nothing left, 1 there may be more, 2 paused;
---   a job is { id, state (MessagePack), spec, input or nil }
+--   a job is { id, packed state, spec, input, or nil where it is large }
 -- Atomic because entry, grant and lease must agree. The same nonce gets the same jobs again.
-local worker, nonce, most, lease = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local worker, nonce, most, lease_end = ARGV[1], ARGV[2], tonumber(ARGV[3]), text(now + tonumber(ARGV[4]))
 local jobs = {}
 
 local function deliver(id, job, spec)
-  local input = job[BYTES] <= tonumber(ARGV[5]) and redis.call('HGET', base .. ':j:' .. id, 'i') or false
-  jobs[#jobs + 1] = { id, cmsgpack.pack(job), spec, input }
+  jobs[#jobs + 1] = { id, pack(job), spec, redis.call('HGET', RECORD .. id, 'i') }
 end
 
 local replayed = redis.call('HGET', base .. ':claims', worker)
@@ -16,7 +15,7 @@ if replayed and string.match(replayed, '^%S+') == nonce then
   for id in string.gmatch(replayed, ' (%S+)') do
     local job = load(id)
     if job and job[STATUS] == RUNNING and job[GRANT] == string.match(job[GRANT], '^%d+') .. '.' .. nonce then
-      deliver(id, job, redis.call('HGET', base .. ':j:' .. id, 'm'))
+      deliver(id, job, redis.call('HGET', RECORD .. id, 'm'))
     end
   end
   return { 1, jobs, {} }
@@ -29,9 +28,8 @@ end
 
 -- Gives one entry's job to the worker; an entry that is not the job's ticket is dropped.
 local function take(lane, entry, id)
-  local name = base .. ':j:' .. id
-  local record = redis.call('HMGET', name, 's', 'm')
-  local job = record[1] and cmsgpack.unpack(record[1])
+  local record = redis.call('HMGET', RECORD .. id, 's', 'm', 'i')
+  local job = record[1] and parse(record[1])
   if not job or job[TICKET] ~= entry or job[STATUS] == RUNNING then
     defer('XACK', LANES[lane], entry)
     defer('XDEL', LANES[lane], entry)
@@ -50,16 +48,15 @@ local function take(lane, entry, id)
     job[IN_EXP] = 0
     redis.call('ZREM', base .. ':exp', id)
   end
-  local last = tonumber(string.match(job[GRANT], '^%d+') or 0)
-  job[GRANT] = string.format('%.0f', math.max(last + 1, now)) .. '.' .. nonce
+  local number = job[GRANT] == '' and now or math.max(tonumber(string.match(job[GRANT], '^%d+')) + 1, now)
+  job[GRANT] = text(number) .. '.' .. nonce
   job[STATUS], job[PHASE], job[WORKER], job[FRONT] = RUNNING, 1, worker, 0
   job[ATTEMPTS] = job[ATTEMPTS] + 1
   job[STARTED], job[RENEWED], job[UPDATED], job[FIRST_CHUNK] = now, now, now, 0
-  local packed = cmsgpack.pack(job)
-  redis.call('HSET', name, 's', packed)
-  defer('ZADD', ':leases', now + lease, id)
-  local input = job[BYTES] <= tonumber(ARGV[5]) and redis.call('HGET', name, 'i') or false
-  jobs[#jobs + 1] = { id, packed, record[2], input }
+  local packed = pack(job)
+  redis.call('HSET', RECORD .. id, 's', packed)
+  defer('ZADD', ':leases', lease_end, id)
+  jobs[#jobs + 1] = { id, packed, record[2], record[3] }
   touched[#touched + 1] = id
   return job
 end

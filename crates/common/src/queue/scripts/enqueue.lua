@@ -1,6 +1,6 @@
 -- enqueue: accepts jobs, each judged alone.
 -- ARGV[1] most jobs that may wait   ARGV[2] most bytes of input that may wait   ARGV[3] liveness, ms
--- Then per job: id, state (MessagePack, times and status empty), spec (JSON), input, metadata (JSON or ''),
+-- Then per job: id, packed state (times and status empty), spec (JSON), input, metadata (JSON or ''),
 --   delay before the first attempt (ms), whether it wants a live worker (0 or 1)
 -- Returns { reply per job, watched ids }: { 1, status, created, run_at, expires } accepted; { 2 } this id is there already;
 --   { 3 } full; { 4, holder } key held; { 5 } no live worker; { 6 } this id came and went
@@ -15,7 +15,7 @@ waiting = waiting - (limits[7] or 0)
 local max_waiting, max_bytes, liveness = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 
 local function refusal(id, job, due, wants_worker)
-  local seen = redis.call('HMGET', base .. ':j:' .. id, 's', 'gone')
+  local seen = redis.call('HMGET', RECORD .. id, 's', 'gone')
   if seen[1] then
     return { 2 }
   elseif seen[2] then
@@ -40,14 +40,16 @@ local function accept(id, job, due, spec, input, metadata)
   else
     enter(id, job)
   end
+  -- Claim copies `i`; a large input is read by the attempt that needs it.
+  local field = job[BYTES] > 65536 and 'I' or 'i'
   if metadata == '' then
-    redis.call('HSET', base .. ':j:' .. id, 's', cmsgpack.pack(job), 'm', spec, 'i', input)
+    redis.call('HSET', RECORD .. id, 's', pack(job), 'm', spec, field, input)
   else
-    redis.call('HSET', base .. ':j:' .. id, 's', cmsgpack.pack(job), 'm', spec, 'i', input, 'd', metadata)
+    redis.call('HSET', RECORD .. id, 's', pack(job), 'm', spec, field, input, 'd', metadata)
   end
-  defer('ZADD', ':open', 0, id)
+  defer('ZADD', ':open', '0', id)
   for tag in string.gmatch(job[TAGS], '%S+') do
-    defer('ZADD', ':t:' .. tag, 0, id)
+    defer('ZADD', ':t:' .. tag, '0', id)
   end
   waiting, bytes = waiting + 1, bytes + job[BYTES]
   return { 1, job[STATUS], now, due, job[EXPIRES] }
@@ -55,7 +57,7 @@ end
 
 local replies = {}
 for i = 4, #ARGV, 7 do
-  local id, job = ARGV[i], cmsgpack.unpack(ARGV[i + 1])
+  local id, job = ARGV[i], parse(ARGV[i + 1])
   local due = math.max(job[RUN_AT], now + tonumber(ARGV[i + 5]))
   replies[#replies + 1] = refusal(id, job, due, ARGV[i + 6]) or accept(id, job, due, ARGV[i + 2], ARGV[i + 3], ARGV[i + 4])
 end

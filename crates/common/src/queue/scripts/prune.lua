@@ -5,7 +5,7 @@
 local ids = redis.call('ZRANGEBYSCORE', base .. ':keep', '-inf', now, 'LIMIT', 0, ARGV[1])
 for _, id in ipairs(ids) do
   redis.call('ZREM', base .. ':keep', id)
-  local name = base .. ':j:' .. id
+  local name = RECORD .. id
   local job = load(id)
   if job and job[STATUS] >= DONE then
     defer('ZREM', ENDED[job[STATUS]], id)

@@ -5,7 +5,7 @@
 -- Atomic because a worker that lost its grant must not add to what readers see.
 local function note(id, job, phase, progress)
   if progress ~= '' then
-    redis.call('HSET', base .. ':j:' .. id, 'p', progress)
+    redis.call('HSET', RECORD .. id, 'p', progress)
   end
   if phase > 0 and job[PHASE] ~= phase then
     job[PHASE] = phase

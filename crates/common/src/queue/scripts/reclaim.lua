@@ -49,7 +49,7 @@ local function crash(id, job, charged)
   elseif job[CRASHES] > job[MAX_CRASHES] or (charged and job[CRASHES] > 1 and delay < 0) then
     return finish(id, job, FAILED, err, '')
   end
-  redis.call('HSET', base .. ':j:' .. id, 'e', err)
+  redis.call('HSET', RECORD .. id, 'e', err)
   if charged and job[CRASHES] > 1 then
     schedule(id, job, RETRYING, now + delay)
     if job[IN_EXP] == 0 then

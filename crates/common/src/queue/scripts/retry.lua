@@ -10,7 +10,7 @@ for i = 1, 7 do
 end
 
 local function retry(id)
-  local name = base .. ':j:' .. id
+  local name = RECORD .. id
   local job = load(id)
   if not job then
     return { 0 }
@@ -32,7 +32,8 @@ local function retry(id)
   redis.call('HDEL', name, 'r', 'e', 'p', 'v')
   redis.call('DEL', base .. ':c:' .. id)
   if ARGV[3] == '1' then
-    redis.call('HSET', name, 'i', ARGV[2])
+    redis.call('HDEL', name, 'i', 'I')
+    redis.call('HSET', name, size > 65536 and 'I' or 'i', ARGV[2])
   end
   job[BYTES] = size
   job[ATTEMPTS], job[FAILURES], job[CRASHES], job[FRONT], job[CHUNKED] = 0, 0, 0, 0, 0

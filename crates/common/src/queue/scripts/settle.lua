@@ -14,33 +14,34 @@ local function settle(id, grant, outcome, delay, err, result, provider)
     return { 2, job[STATUS] }
   end
   revoke(id, job)
-  if outcome == 3 then
+  if outcome == '3' then
+    delay = tonumber(delay)
     job[FAILURES] = job[FAILURES] + 1
     if job[CANCEL_AT] > 0 then
-      outcome, err = 4, '{"code":"cancelled","message":"cancelled while it ran"}'
+      outcome, err = '4', '{"code":"cancelled","message":"cancelled while it ran"}'
     elseif job[FAILURES] >= job[MAX_ATTEMPTS] then
-      outcome = 2
+      outcome = '2'
     else
       -- A failed run starts a new wait: its deadline counts from the retry.
       job[EXPIRES] = now + delay + job[QUEUE_TIMEOUT]
       schedule(id, job, RETRYING, now + delay)
       next_due = next_due == 0 and job[RUN_AT] or math.min(next_due, job[RUN_AT])
-      redis.call('HSET', base .. ':j:' .. id, 'e', err, 'v', provider)
+      redis.call('HSET', RECORD .. id, 'e', err, 'v', provider)
       save(id, job)
       touched[#touched + 1] = id
       return { 1, RETRYING }
     end
-  elseif outcome == 2 then
+  elseif outcome == '2' then
     job[FAILURES] = job[FAILURES] + 1
   end
-  local status = outcome == 1 and DONE or outcome == 2 and FAILED or CANCELLED
+  local status = outcome == '1' and DONE or outcome == '2' and FAILED or CANCELLED
   finish(id, job, status, err, result, provider)
   return { 1, status }
 end
 
 for i = 1, #ARGV, 7 do
   replies[#replies + 1] =
-    settle(ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3]), ARGV[i + 4], ARGV[i + 5], ARGV[i + 6])
+    settle(ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4], ARGV[i + 5], ARGV[i + 6])
 end
 flush()
 return { replies, watched(touched), next_due }

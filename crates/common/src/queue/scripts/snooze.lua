@@ -24,7 +24,7 @@ local function snooze(id, grant, delay, err)
     end
     next_due = next_due == 0 and job[RUN_AT] or math.min(next_due, job[RUN_AT])
     if err ~= '' then
-      redis.call('HSET', base .. ':j:' .. id, 'e', err)
+      redis.call('HSET', RECORD .. id, 'e', err)
     end
     save(id, job)
     touched[#touched + 1] = id

@@ -30,35 +30,29 @@ end
 -- Ends a job that is out of its waiting place and holds no lease. `err` and `result` are JSON, or '' for none;
 -- `provider` is who ran the last attempt, where that is known.
 local function finish(id, job, status, err, result, provider)
-  local name = base .. ':j:' .. id
+  local name = RECORD .. id
   job[STATUS], job[TICKET], job[PHASE] = status, '', 0
   job[COMPLETED], job[UPDATED], job[RESULT_EXPIRES] = now, now, now + job[RESULT_TTL]
   if job[IN_EXP] == 1 then
     job[IN_EXP] = 0
     redis.call('ZREM', base .. ':exp', id)
   end
-  local fields = { 'HSET', name, 's', cmsgpack.pack(job) }
-  if result ~= '' then
-    fields[#fields + 1] = 'r'
-    fields[#fields + 1] = result
+  provider = provider or ''
+  if err == '' then
+    redis.call('HSET', name, 's', pack(job), 'r', result, 'v', provider)
+  elseif result == '' then
+    redis.call('HSET', name, 's', pack(job), 'e', err, 'v', provider)
+  else
+    redis.call('HSET', name, 's', pack(job), 'e', err, 'r', result, 'v', provider)
   end
-  if err ~= '' then
-    fields[#fields + 1] = 'e'
-    fields[#fields + 1] = err
-  end
-  if provider and provider ~= '' then
-    fields[#fields + 1] = 'v'
-    fields[#fields + 1] = provider
-  end
-  redis.call(unpack(fields))
   -- The pruner deletes at the end of retention; this is the backstop, a day later.
-  redis.call('PEXPIRE', name, job[RESULT_TTL] + 86400000)
+  redis.call('PEXPIRE', name, text(job[RESULT_TTL] + 86400000))
   if job[CHUNKED] == 1 then
     redis.call('PEXPIRE', base .. ':c:' .. id, job[RESULT_TTL])
   end
-  defer('ZADD', ':keep', job[RESULT_EXPIRES], id)
+  defer('ZADD', ':keep', text(job[RESULT_EXPIRES]), id)
   defer('ZREM', ':open', id)
-  defer('ZADD', ENDED[status], 0, id)
+  defer('ZADD', ENDED[status], '0', id)
   if job[CANCEL_AT] > 0 then
     defer('ZREM', ':cancels', id)
   end

@@ -1,7 +1,7 @@
 -- record: the layout of a shard's keys and of a job's record; loading, saving, counting.
 --
 -- KEYS[1] names the shard: overshot:{<pool>.<number>}. Every other key of the shard is derived from it.
---   :j:<id>    record (hash): s state (MessagePack array, below), m spec, i input, r result, e error, d metadata, p progress,
+--   :j:<id>    record (hash): s state (packed, below), m spec, i input (I where large), r result, e error, d metadata, p progress,
 --              v provider of the last attempt
 --   :c:<id>    chunks (stream), ids <grant number>-<seq>
 --   :q:<lane>  tickets (streams, group `workers`): suspect, front, high, normal, low
@@ -12,12 +12,14 @@
 --   :workers   last beat   :info  what each worker says of itself   :claims  last claim of each worker
 --   :suspects  the one suspect that a worker holds  :ctl  pause, turn, watermark, cursors   :n  counters   :bell  doorbell
 local base = KEYS[1]
-local STATUS, TICKET, LANE, PRIORITY, GRANT, WORKER = 1, 2, 3, 4, 5, 6
-local ATTEMPTS, FAILURES, CRASHES, MAX_ATTEMPTS, MAX_CRASHES = 7, 8, 9, 10, 11
-local CREATED, UPDATED, RUN_AT, STARTED, RENEWED, FIRST_CHUNK = 12, 13, 14, 15, 16, 17
-local CANCEL_AT, COMPLETED, EXPIRES, RESULT_EXPIRES = 18, 19, 20, 21
-local TIMEOUT, QUEUE_TIMEOUT, RESULT_TTL, PHASE, BYTES = 22, 23, 24, 25, 26
-local OWN_DEADLINE, IN_EXP, FRONT, CHUNKED, KEY, CONFLICT, TAGS, IDEMPOTENT_UNTIL = 27, 28, 29, 30, 31, 32, 33, 34
+-- The state is a packed struct: times are Unix ms in 6 bytes, durations ms; 0 and the empty text mean "none".
+local FIELDS, FORMAT = 34, '>BBBBBBBBBI4HHHHI6I6I6I6I6I6I6I6I6I6I6I6I6I6I4sssss'
+local STATUS, LANE, PRIORITY, PHASE, CONFLICT, OWN_DEADLINE, IN_EXP, FRONT, CHUNKED = 1, 2, 3, 4, 5, 6, 7, 8, 9
+local ATTEMPTS, FAILURES, CRASHES, MAX_ATTEMPTS, MAX_CRASHES = 10, 11, 12, 13, 14
+local CREATED, UPDATED, RUN_AT, STARTED, RENEWED, FIRST_CHUNK = 15, 16, 17, 18, 19, 20
+local CANCEL_AT, COMPLETED, EXPIRES, RESULT_EXPIRES, IDEMPOTENT_UNTIL = 21, 22, 23, 24, 25
+local TIMEOUT, QUEUE_TIMEOUT, RESULT_TTL, BYTES = 26, 27, 28, 29
+local TICKET, GRANT, WORKER, KEY, TAGS = 30, 31, 32, 33, 34
 
 local QUEUED, SCHEDULED, BLOCKED, RUNNING, RETRYING = 1, 2, 3, 4, 5
 local DONE, FAILED, CANCELLED, EXPIRED = 6, 7, 8, 9
@@ -25,28 +27,54 @@ local ENDED = { [DONE] = ':completed', [FAILED] = ':failed', [CANCELLED] = ':can
 local LANES = { ':q:high', ':q:normal', ':q:low', ':q:front', ':q:suspect' }
 local FRONT_LANE, SUSPECT_LANE = 4, 5
 
+local RECORD = base .. ':j:'
+local now_text = string.format('%.0f', now)
+
+local function pack(job)
+  return struct.pack(FORMAT, unpack(job, 1, FIELDS))
+end
+
+local function parse(packed)
+  return { struct.unpack(FORMAT, packed) }
+end
+
 local function load(id)
-  local packed = redis.call('HGET', base .. ':j:' .. id, 's')
-  return packed and cmsgpack.unpack(packed)
+  local packed = redis.call('HGET', RECORD .. id, 's')
+  return packed and parse(packed)
 end
 
 local function save(id, job)
   job[UPDATED] = now
-  redis.call('HSET', base .. ':j:' .. id, 's', cmsgpack.pack(job))
+  redis.call('HSET', RECORD .. id, 's', pack(job))
+end
+
+-- A number of ms as text, made once: Redis would format a number anew, and slowly, at every call.
+local texts = { [now] = now_text }
+local function text(ms)
+  local known = texts[ms]
+  if not known then
+    known = string.format('%.0f', ms)
+    texts[ms] = known
+  end
+  return known
 end
 
 -- Commands of the same kind on the same key are sent once, by flush(): what is deferred is not read again before.
-local deferred, order = {}, {}
-local function defer(command, key, ...)
-  local name = command .. key
-  local batch = deferred[name]
+local deferred = {}
+local function defer(command, key, first, second)
+  local of_key = deferred[key]
+  if not of_key then
+    of_key = {}
+    deferred[key] = of_key
+  end
+  local batch = of_key[command]
   if not batch then
     batch = command == 'XACK' and { command, base .. key, 'workers' } or { command, base .. key }
-    deferred[name] = batch
-    order[#order + 1] = batch
+    of_key[command] = batch
   end
-  for i = 1, select('#', ...) do
-    batch[#batch + 1] = (select(i, ...))
+  batch[#batch + 1] = first
+  if second then
+    batch[#batch + 1] = second
   end
 end
 
@@ -58,10 +86,12 @@ end
 local rings = 0
 -- Sends what was deferred, writes the counters and rings the doorbell once per job that was queued, up to its cap.
 local function flush()
-  for _, batch in ipairs(order) do
-    redis.call(unpack(batch))
+  for _, of_key in pairs(deferred) do
+    for _, batch in pairs(of_key) do
+      redis.call(unpack(batch))
+    end
   end
-  deferred, order = {}, {}
+  deferred = {}
   for field, by in pairs(counts) do
     if by ~= 0 then
       redis.call('HINCRBY', base .. ':n', field, by)
@@ -83,8 +113,9 @@ end
 
 -- Of the ids given, those whose channel has a subscriber: their callers publish what became of them.
 local id_prefix = 'job_' .. string.gsub(string.match(base, '{(.+)}'), '%.', '-') .. '-'
+local CHANNEL = base .. ':events:' .. id_prefix
 local function channel(id)
-  return base .. ':events:' .. id_prefix .. id
+  return CHANNEL .. id
 end
 local function watched(ids)
   if #ids == 0 then
@@ -92,7 +123,7 @@ local function watched(ids)
   end
   local channels = {}
   for i, id in ipairs(ids) do
-    channels[i] = channel(id)
+    channels[i] = CHANNEL .. id
   end
   local subscribers = redis.call('PUBSUB', 'NUMSUB', unpack(channels))
   local seen = {}
