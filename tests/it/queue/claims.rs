@@ -38,6 +38,16 @@ async fn an_entry_that_is_not_the_jobs_ticket_is_dropped() {
 }
 
 #[tokio::test]
+async fn a_stray_entry_runs_no_job_before_its_time() {
+    let mut shop = Shop::open().await;
+    let job = overshot_common::queue::NewJob { delay: Duration::from_secs(60), ..shop.job() };
+    let id = shop.add(job).await;
+    let _: String = shop.redis.xadd(shop.key("q:normal"), "*", &[("j", id.local.as_str())]).await.unwrap();
+    assert_eq!(shop.claim_as("w", 10).await.jobs.len(), 0);
+    assert_eq!(shop.status(&id).await, Status::Scheduled);
+}
+
+#[tokio::test]
 async fn an_ended_job_leaves_nothing_in_streams_leases_or_pending_lists() {
     let mut shop = Shop::open().await;
     shop.add(shop.job()).await;

@@ -109,3 +109,15 @@ async fn a_snoozed_holder_keeps_its_key_and_a_retry_by_hand_respects_it() {
     let again = shop.claim_one("w").await;
     assert_eq!((again.id, again.attempt), (second.id, 1), "a snooze takes its attempt back");
 }
+
+#[tokio::test]
+async fn replace_makes_room_however_many_wait() {
+    let mut shop = Shop::open().await;
+    let waiters: Vec<NewJob> = (0..5000).map(|_| shop.keyed("k", OnConflict::Queue)).collect();
+    shop.queue.enqueue(&shop.shard, Shop::limits(), &waiters).await.unwrap();
+    assert_eq!(shop.count(Status::Blocked).await, 4999);
+    let newest = shop.add(shop.keyed("k", OnConflict::Replace)).await;
+    let numbers = shop.numbers().await;
+    assert_eq!(numbers.by_status, [1, 0, 0, 0, 0, 0, 0, 5000, 0]);
+    assert_eq!(shop.claim_one("w").await.id, newest);
+}

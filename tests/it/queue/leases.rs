@@ -25,6 +25,8 @@ async fn job_of_a_silent_worker_is_reclaimed_once_and_the_zombie_is_refused() {
     let second = shop.claim_one("w2").await;
     assert_eq!((&second.id, second.attempt), (&id, 2));
     assert_eq!(shop.settle(&zombie, done()).await, Settled::Lost, "also while the new owner runs");
+    assert_eq!(shop.renew("zombie", &[held(&zombie)]).await, [Renewal::Lost], "the lease is not taken back");
+    assert_eq!(shop.queue.hand_back(&shop.shard, &[held(&zombie)]).await.unwrap(), [Settled::Lost]);
     assert_eq!(shop.settle(&second, done()).await, Settled::Now(Status::Completed));
     assert_eq!(shop.settle(&zombie, retry_after(Duration::ZERO)).await, Settled::Lost);
     assert_eq!(shop.status(&id).await, Status::Completed);
@@ -131,6 +133,25 @@ async fn a_poison_job_ends_and_its_neighbours_do_not_pay() {
     let crashes = shop.get(&neighbour).await.crashes;
     assert!(crashes <= 2, "the neighbour paid {crashes} times");
     assert!(!shop.status(&neighbour).await.is_terminal());
+}
+
+#[tokio::test]
+async fn only_the_suspect_pays_for_the_death_of_its_worker() {
+    let mut shop = Shop::open().await;
+    shop.warm_reaper().await;
+    let suspect = shop.add(shop.job()).await;
+    shop.renew("w1", &[]).await;
+    shop.claim_one("w1").await;
+    shop.reap_for(Duration::from_secs(12)).await;
+    assert_eq!(shop.get(&suspect).await.crashes, 1);
+    let neighbour = shop.add(shop.job()).await;
+    shop.renew("w2", &[]).await;
+    assert_eq!(shop.claim_as("w2", 5).await.jobs.len(), 2);
+    assert_eq!(shop.reap_for(Duration::from_secs(12)).await.len(), 2);
+    assert_eq!(shop.get(&suspect).await.crashes, 2);
+    let spared = shop.get(&neighbour).await;
+    assert_eq!((spared.crashes, spared.attempts, spared.status), (0, 1, Status::Retrying));
+    assert_eq!(shop.claim_one("w3").await.id, neighbour, "at once, while the suspect waits out its delay");
 }
 
 #[tokio::test]

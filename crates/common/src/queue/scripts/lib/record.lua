@@ -76,6 +76,11 @@ local function defer(command, key, first, second)
   if second then
     batch[#batch + 1] = second
   end
+  -- Lua passes some 8000 arguments at most, and one `replace` may end more jobs than that.
+  if #batch > 4000 then
+    redis.call(unpack(batch))
+    of_key[command] = nil
+  end
 end
 
 local counts = {}
@@ -118,18 +123,17 @@ local function channel(id)
   return CHANNEL .. id
 end
 local function watched(ids)
-  if #ids == 0 then
-    return ids
-  end
-  local channels = {}
-  for i, id in ipairs(ids) do
-    channels[i] = CHANNEL .. id
-  end
-  local subscribers = redis.call('PUBSUB', 'NUMSUB', unpack(channels))
   local seen = {}
-  for i, id in ipairs(ids) do
-    if subscribers[2 * i] > 0 then
-      seen[#seen + 1] = id
+  for first = 1, #ids, 1000 do
+    local channels = {}
+    for i = first, math.min(first + 999, #ids) do
+      channels[#channels + 1] = CHANNEL .. ids[i]
+    end
+    local subscribers = redis.call('PUBSUB', 'NUMSUB', unpack(channels))
+    for i = 1, #channels do
+      if subscribers[2 * i] > 0 then
+        seen[#seen + 1] = ids[first + i - 1]
+      end
     end
   end
   return seen
