@@ -53,6 +53,27 @@ async fn a_deadline_of_its_own_is_kept_before_and_behind_others() {
 }
 
 #[tokio::test]
+async fn a_crowd_of_deadlines_of_their_own_hides_nobody() {
+    let mut shop = Shop::open().await;
+    let patient = NewJob { queue_timeout: 9 * HOUR, own_deadline: true, ..shop.job() };
+    let crowd: Vec<NewJob> = (0..350)
+        .map(|_| NewJob { id: overshot_common::ids::JobId::new(shop.shard.clone()), ..patient.clone() })
+        .collect();
+    shop.queue.enqueue(&shop.shard, Shop::limits(), &crowd).await.unwrap();
+    let common = shop.add(shop.job()).await;
+    shop.pass(HOUR).await;
+    for _ in 0..4 {
+        shop.queue.expire(&shop.shard).await.unwrap();
+    }
+    assert_eq!(shop.status(&common).await, Status::Expired);
+    let late = shop.add(shop.job()).await;
+    shop.pass(HOUR).await;
+    assert_eq!(shop.queue.expire(&shop.shard).await.unwrap(), 1);
+    assert_eq!(shop.status(&late).await, Status::Expired);
+    assert_eq!(shop.count(Status::Queued).await, 350);
+}
+
+#[tokio::test]
 async fn blocked_snoozed_and_handed_back_jobs_expire() {
     let mut shop = Shop::open().await;
     shop.warm_reaper().await;

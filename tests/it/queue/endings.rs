@@ -28,6 +28,24 @@ async fn a_failed_attempt_is_tried_again_after_its_delay_until_the_budget_is_use
 }
 
 #[tokio::test]
+async fn what_an_attempt_put_out_stays_through_retry_and_cancel() {
+    let mut shop = Shop::open().await;
+    let id = shop.add(shop.job()).await;
+    let job = shop.claim_one("w").await;
+    let settlement = overshot_common::queue::Settlement {
+        held: held(&job),
+        verdict: retry_after(Duration::from_secs(30)),
+        provider: Some("sim".into()),
+        partial: Some(raw(r#"{"content":"half","partial":true}"#)),
+    };
+    shop.queue.settle(&shop.shard, &[settlement]).await.unwrap();
+    shop.queue.cancel(&shop.shard, &[id.local]).await.unwrap();
+    let ended = shop.get(&id).await;
+    assert_eq!((ended.status, ended.provider.as_deref()), (Status::Cancelled, Some("sim")));
+    assert_eq!(ended.result.unwrap().get(), r#"{"content":"half","partial":true}"#);
+}
+
+#[tokio::test]
 async fn cancel_ends_whatever_waits_at_once() {
     let mut shop = Shop::open().await;
     let queued = shop.add(shop.job()).await;

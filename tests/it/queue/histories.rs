@@ -379,6 +379,8 @@ impl Pair {
             assert_eq!(expires, life.expires_at, "deadline of {local} after {step:?}");
         }
         let numbers = self.shop.numbers().await;
+        let waiting = self.model.jobs.values().filter(|known| known.life.waits()).count() as u64;
+        assert_eq!(numbers.queued_bytes, waiting * 16, "each input is 16 bytes; after {step:?}");
         assert_eq!(numbers.by_status, by_status, "counters after {step:?}");
         assert_eq!(self.shop.queue.audit(&self.shop.shard, LEASE).await.unwrap(), 0, "after {step:?}");
     }

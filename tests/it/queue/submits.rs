@@ -75,6 +75,9 @@ async fn a_full_shard_refuses_and_accepts_again_once_there_is_room() {
     let bytes = Limits { max_queued_bytes: 40, ..Shop::limits() };
     let refused = shop.queue.enqueue(&shop.shard, bytes, &[shop.job()]).await.unwrap();
     assert!(matches!(refused[..], [Submitted::QueueFull]), "two inputs of 16 bytes wait already");
+    let later = NewJob { delay: Duration::from_secs(60), ..shop.job() };
+    let refused = shop.queue.enqueue(&shop.shard, bytes, &[later]).await.unwrap();
+    assert!(matches!(refused[..], [Submitted::QueueFull]), "a delayed job takes room as well");
 }
 
 #[tokio::test]

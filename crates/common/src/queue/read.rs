@@ -27,7 +27,7 @@ pub struct PoolNumbers {
     pub by_status: [u64; 9],
     /// Jobs in a stream per priority, high first.
     pub by_priority: [u64; 3],
-    /// Bytes of input in a stream.
+    /// Bytes of input that wait.
     pub queued_bytes: u64,
     /// Jobs that are due but not yet in a stream.
     pub due: u64,

@@ -1,5 +1,6 @@
 //! What this worker says of itself in every beat; `GET /api/v1/workers` shows it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use overshot_common::job::times;
@@ -24,7 +25,7 @@ struct Beat<'a> {
     version: &'static str,
     draining: bool,
     host: &'a str,
-    providers: Vec<&'a str>,
+    providers: BTreeSet<&'a str>,
 }
 
 impl About {
@@ -32,17 +33,18 @@ impl About {
         Self { pools, host, started_at: times::text(jiff::Timestamp::now()) }
     }
 
-    /// The object for a beat in one shard: all pools of the worker, the slots of its pool, the jobs of this shard.
-    pub(super) fn to_json(&self, station: &Station, draining: bool) -> String {
+    /// The object for a beat: the same in every shard, over all pools of the worker.
+    pub(super) fn to_json(&self, stations: &[Arc<Station>], draining: bool) -> String {
+        let providers: BTreeSet<&str> = self.pools.iter().flat_map(|pool| pool.providers.names()).collect();
         let beat = Beat {
             pools: self.pools.iter().map(|pool| pool.name.as_str()).collect(),
-            slots: station.pool.settings.concurrency,
-            in_flight: station.registry.len(),
+            slots: self.pools.iter().map(|pool| pool.settings.concurrency).sum(),
+            in_flight: stations.iter().map(|station| station.registry.len()).sum(),
             started_at: &self.started_at,
             version: env!("CARGO_PKG_VERSION"),
             draining,
             host: &self.host,
-            providers: station.pool.providers.names().collect(),
+            providers,
         };
         serde_json::to_string(&beat).expect("texts and numbers always serialize")
     }

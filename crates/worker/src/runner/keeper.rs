@@ -165,7 +165,7 @@ impl<'a> Watch<'a> {
     /// One beat, with the leases of all jobs if `renew`.
     async fn call(&self, renew: bool) -> Result<(), Error> {
         let attempts = if renew { self.station.registry.all() } else { Vec::new() };
-        let about = self.keeper.about.to_json(&self.station, self.keeper.health.draining());
+        let about = self.keeper.about.to_json(&self.keeper.stations, self.keeper.health.draining());
         let audit = renew && self.renewals.get().is_multiple_of(AUDIT_EVERY);
         let mut groups = attempts.chunks(JOBS_PER_CALL).peekable();
         loop {

@@ -20,6 +20,16 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', base .. ':exp', '-inf', now, 'LI
   end
 end
 
+-- Whether entry id `a` comes after `b`, which may be '-' or an exclusive one.
+local function later(a, b)
+  local a_ms, a_seq = string.match(a, '(%d+)-(%d+)')
+  local b_ms, b_seq = string.match(b, '(%d+)-(%d+)')
+  if not b_ms or a_ms ~= b_ms then
+    return not b_ms or tonumber(a_ms) > tonumber(b_ms)
+  end
+  return tonumber(a_seq) > tonumber(b_seq)
+end
+
 local function expire_head(lane)
   local groups = redis.pcall('XINFO', 'GROUPS', base .. LANES[lane])
   local delivered = '-'
@@ -30,19 +40,28 @@ local function expire_head(lane)
     end
     delivered = '(' .. info['last-delivered-id']
   end
-  for _, entry in ipairs(redis.call('XRANGE', base .. LANES[lane], delivered, '+', 'COUNT', most)) do
+  -- Jobs with a deadline of their own are in :exp; a crowd of them must not hide those behind it, so that the place up to
+  -- which there are only such jobs is kept. Entries only ever go in behind it.
+  local place = redis.call('HGET', base .. ':ctl', 'passed' .. lane)
+  local passed = place and later(place, delivered) and '(' .. place or delivered
+  local seen
+  for _, entry in ipairs(redis.call('XRANGE', base .. LANES[lane], passed, '+', 'COUNT', most)) do
     local id = entry[2][2]
     local job = load(id)
     if not job or job[TICKET] ~= entry[1] then
       redis.call('XDEL', base .. LANES[lane], entry[1])
     elseif job[EXPIRES] <= now then
       if ended >= most then
-        return
+        break
       end
       expire(id, job)
     elseif job[OWN_DEADLINE] == 0 then
-      return
+      break
     end
+    seen = entry[1]
+  end
+  if seen then
+    redis.call('HSET', base .. ':ctl', 'passed' .. lane, seen)
   end
 end
 

@@ -7,6 +7,7 @@ for _, id in ipairs(due) do
   redis.call('ZREM', base .. ':due', id)
   local job = load(id)
   if job and job[TICKET] == '' and (job[STATUS] == SCHEDULED or job[STATUS] == RETRYING) then
+    count('bytes', -job[BYTES])
     if job[STATUS] == SCHEDULED then
       count('scheduled', -1)
     end

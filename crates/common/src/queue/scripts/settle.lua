@@ -27,6 +27,10 @@ local function settle(id, grant, outcome, delay, err, result, provider)
       schedule(id, job, RETRYING, now + delay)
       next_due = next_due == 0 and job[RUN_AT] or math.min(next_due, job[RUN_AT])
       redis.call('HSET', RECORD .. id, 'e', err, 'v', provider)
+      -- What it had put out stays visible, until a later attempt puts out more.
+      if result ~= '' then
+        redis.call('HSET', RECORD .. id, 'r', result)
+      end
       save(id, job)
       touched[#touched + 1] = id
       return { 1, RETRYING }

@@ -18,6 +18,7 @@ local function release(id, job)
     if next_job and next_job[STATUS] == BLOCKED then
       redis.call('SET', name, waiter)
       count('blocked', -1)
+      count('bytes', -next_job[BYTES])
       next_job[STATUS] = QUEUED
       push(waiter, next_job)
       save(waiter, next_job)
@@ -28,7 +29,7 @@ local function release(id, job)
 end
 
 -- Ends a job that is out of its waiting place and holds no lease. `err` and `result` are JSON, or '' for none;
--- `provider` is who ran the last attempt, where that is known.
+-- `provider` is who ran the attempt that ends it, nil where none did.
 local function finish(id, job, status, err, result, provider)
   local name = RECORD .. id
   job[STATUS], job[TICKET], job[PHASE] = status, '', 0
@@ -37,9 +38,11 @@ local function finish(id, job, status, err, result, provider)
     job[IN_EXP] = 0
     redis.call('ZREM', base .. ':exp', id)
   end
-  provider = provider or ''
   if err == '' then
     redis.call('HSET', name, 's', pack(job), 'r', result, 'v', provider)
+  elseif not provider then
+    -- It ends while nobody runs it: what an earlier attempt left stays.
+    redis.call('HSET', name, 's', pack(job), 'e', err)
   elseif result == '' then
     redis.call('HSET', name, 's', pack(job), 'e', err, 'v', provider)
   else

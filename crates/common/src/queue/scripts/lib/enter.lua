@@ -38,6 +38,7 @@ end
 
 -- Into the due set; status is SCHEDULED or RETRYING.
 local function schedule(id, job, status, due)
+  count('bytes', job[BYTES])
   job[STATUS], job[RUN_AT], job[TICKET] = status, due, ''
   count(status == RETRYING and 'retrying' or 'scheduled', 1)
   redis.call('ZADD', base .. ':due', due, id)
@@ -56,6 +57,7 @@ end
 local function block(id, job)
   job[STATUS], job[TICKET] = BLOCKED, ''
   count('blocked', 1)
+  count('bytes', job[BYTES])
   redis.call('ZADD', base .. ':kw:' .. job[KEY], job[CREATED], id)
   if job[IN_EXP] == 0 then
     job[IN_EXP] = 1
@@ -71,8 +73,10 @@ local function withdraw(id, job)
   elseif job[STATUS] == BLOCKED then
     redis.call('ZREM', base .. ':kw:' .. job[KEY], id)
     count('blocked', -1)
+    count('bytes', -job[BYTES])
   else
     redis.call('ZREM', base .. ':due', id)
+    count('bytes', -job[BYTES])
   end
   if job[STATUS] == RETRYING then
     count('retrying', -1)

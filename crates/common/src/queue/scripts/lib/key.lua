@@ -17,7 +17,7 @@ local function cancel(id, job)
     return 2
   end
   withdraw(id, job)
-  finish(id, job, CANCELLED, '{"code":"cancelled","message":"cancelled before it ran"}', '')
+  finish(id, job, CANCELLED, '{"code":"cancelled","message":"cancelled while it waited"}', '')
   return 1
 end
 
