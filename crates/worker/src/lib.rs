@@ -1,6 +1,6 @@
 //! Takes jobs, calls model servers, settles.
 //!
-//! [`run`] is the whole worker: [`runner`] owns its services and its slots, [`executor`] is the life of one job,
+//! [`run`] is the whole worker: `runner` owns its services and its slots, `executor` is the life of one job,
 //! [`tasks`] and [`providers`] do the work itself.
 
 use overshot_common::config::Config;
