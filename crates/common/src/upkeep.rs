@@ -11,10 +11,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::ids::{PoolName, Shard};
+use crate::ids::{JobId, PoolName, Shard};
 use crate::job::Status;
 use crate::metrics;
-use crate::queue::{Queue, ReclaimPolicy};
+use crate::queue::{self, Queue, ReclaimPolicy};
+use crate::task::chat;
 
 /// How often each process looks for due jobs when it knows of none sooner.
 ///
@@ -122,6 +123,13 @@ impl Upkeep {
                         let failed = reclaimed.jobs.iter().filter(|(_, status)| *status == Status::Failed).count();
                         tracing::warn!(%shard, jobs = reclaimed.jobs.len(), failed, "jobs reclaimed from silent workers");
                         metrics::reclaimed(&shard.pool, reclaimed.jobs.len() as u64);
+                        for (id, status) in &reclaimed.jobs {
+                            if status.is_terminal()
+                                && let Err(error) = self.keep_partial(id).await
+                            {
+                                tracing::debug!(%error, job.id = %id, "partial output not kept");
+                            }
+                        }
                         if reclaimed.jobs.iter().any(|(_, status)| *status == Status::Retrying) {
                             self.due.notify_one();
                         }
@@ -132,6 +140,28 @@ impl Upkeep {
             }
             tokio::time::sleep_until(begun + jittered(every)).await;
         }
+    }
+
+    /// Makes what a job had put out its result, where its holder is gone and cannot.
+    async fn keep_partial(&self, id: &JobId) -> Result<(), queue::Error> {
+        let Some(job) = self.queue.get(id, false).await?.filter(|job| job.result.is_none()) else { return Ok(()) };
+        let (mut texts, mut after) = (Vec::new(), None);
+        loop {
+            let page = self.queue.chunks(id, after).await?;
+            let Some(last) = page.last() else { break };
+            after = Some(last.id);
+            for chunk in page {
+                if chunk.starts_attempt {
+                    texts.clear();
+                } else {
+                    texts.push(chunk.data);
+                }
+            }
+        }
+        if let Some(result) = chat::partial_result(&texts, &job) {
+            self.queue.keep(id, &result).await?;
+        }
+        Ok(())
     }
 
     /// Ends what waited too long, forgets what was kept long enough, mends what no move can have left behind.
@@ -146,7 +176,7 @@ impl Upkeep {
         }
     }
 
-    async fn tidy_shard(&self, shard: &Shard, lease: Duration) -> Result<(), crate::queue::Error> {
+    async fn tidy_shard(&self, shard: &Shard, lease: Duration) -> Result<(), queue::Error> {
         let pool = &shard.pool;
         metrics::expired(pool, self.queue.expire(shard).await? as u64);
         metrics::pruned(pool, self.queue.prune(shard).await? as u64);

@@ -49,12 +49,14 @@ async fn a_cancel_before_the_first_word_leaves_no_result() {
 #[tokio::test]
 async fn a_holder_that_does_not_confirm_loses_its_grant_and_the_job_ends() {
     let stub = OpenAiStub::start().await;
-    stub.push(Reply::hang());
+    stub.push(Reply::texts(&["one ", "two"]).then_hang());
     // Long enough that neither the lease nor the beat can be what ends the job.
     let config = stubbed(&stub, "").replace("\"3s\"", "\"60s\"");
     let mut fleet = Fleet::start(config).await;
     let id = fleet.client.submit(&chat("x")).await;
-    stub.wait_for(1).await;
+    let mut events = fleet.client.events(&id, None).await;
+    events.next_chunk().await;
+    events.next_chunk().await;
     fleet.workers[0].stop();
     let start = Instant::now();
     assert_eq!(fleet.client.cancel(&id).await.status, 202);
@@ -62,6 +64,8 @@ async fn a_holder_that_does_not_confirm_loses_its_grant_and_the_job_ends() {
     assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
     fleet.workers[0].cont();
     stub.wait_disconnected(1, support::PATIENCE).await;
-    assert_eq!(fleet.client.job(&id).await["updated_at"], job["updated_at"], "the zombie changed nothing");
+    let after = fleet.client.job(&id).await;
+    assert_eq!(after["updated_at"], job["updated_at"], "the zombie changed nothing");
+    assert_eq!((&after["result"]["content"], &after["result"]["partial"]), (&json!("one two"), &json!(true)), "{after}");
     fleet.workers[0].allow_error("settle_abandoned");
 }

@@ -80,6 +80,7 @@ scripts! {
     cancel: "allow-oom", [RECORD, ENTER, END, KEY];
     retry: "", [RECORD, ENTER, END, KEY];
     prune: "allow-oom", [RECORD];
+    keep: "allow-oom", [RECORD];
     audit: "allow-oom", [RECORD, ENTER];
     leave: "allow-oom", [RECORD];
     pause: "allow-oom", [RECORD];

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use redis::{FromRedisValue as _, Value};
+use serde_json::value::RawValue;
 
 use super::error::Error;
 use super::{Queue, ms, parking, parse_ids, parts};
@@ -105,6 +106,14 @@ impl Queue {
             command.arg(JOBS_PER_CALL);
         });
         Ok(usize::from_redis_value(reply.await?)?)
+    }
+
+    /// Gives an ended job a result that its holder could not settle any more; `false` when it has one, or needs none.
+    pub async fn keep(&self, id: &JobId, result: &RawValue) -> Result<bool, Error> {
+        let reply = self.run(&self.inner.scripts.keep, &id.shard, |command| {
+            command.arg(id.local.as_str()).arg(result.get());
+        });
+        Ok(bool::from_redis_value(reply.await?)?)
     }
 
     /// Looks for what the moves cannot have left behind, a page a call, and mends it; tells how much.

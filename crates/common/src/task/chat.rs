@@ -9,6 +9,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::InvalidInput;
+use crate::job::Job;
 
 mod parameters;
 #[cfg(test)]
@@ -19,6 +20,26 @@ const RESERVED: &[&str] = &["model", "messages", "stream", "stream_options", "n"
 
 /// Members of a JSON object by name, in the text they came in. Of a name given twice, the last counts.
 type Members<'a> = BTreeMap<String, &'a RawValue>;
+
+/// The result of a job whose worker is gone: the text of its last attempt's chunks, each `{"text", …}`; none without
+/// any.
+pub fn partial_result(chunks: &[String], job: &Job) -> Option<Box<RawValue>> {
+    #[derive(serde::Deserialize)]
+    struct Chunk {
+        text: String,
+    }
+    let texts = chunks.iter().filter_map(|chunk| serde_json::from_str::<Chunk>(chunk).ok()).map(|chunk| chunk.text);
+    let content: String = (!chunks.is_empty()).then(|| texts.collect())?;
+    let took = job.completed_at?.duration_since(job.started_at?);
+    let result = serde_json::json!({
+        "schema_version": "ai.chat_result.v1",
+        "content": content,
+        "model": job.model,
+        "duration_ms": took.as_millis(),
+        "partial": true,
+    });
+    to_raw_value(&result).ok()
+}
 
 /// Judges an input without building the request.
 ///
