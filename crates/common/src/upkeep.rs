@@ -125,7 +125,7 @@ impl Upkeep {
                         metrics::reclaimed(&shard.pool, reclaimed.jobs.len() as u64);
                         for (id, status) in &reclaimed.jobs {
                             if status.is_terminal()
-                                && let Err(error) = self.keep_partial(id).await
+                                && let Err(error) = Box::pin(self.keep_partial(id)).await
                             {
                                 tracing::debug!(%error, job.id = %id, "partial output not kept");
                             }

@@ -66,6 +66,10 @@ async fn a_holder_that_does_not_confirm_loses_its_grant_and_the_job_ends() {
     stub.wait_disconnected(1, support::PATIENCE).await;
     let after = fleet.client.job(&id).await;
     assert_eq!(after["updated_at"], job["updated_at"], "the zombie changed nothing");
-    assert_eq!((&after["result"]["content"], &after["result"]["partial"]), (&json!("one two"), &json!(true)), "{after}");
+    assert_eq!(
+        (&after["result"]["content"], &after["result"]["partial"]),
+        (&json!("one two"), &json!(true)),
+        "{after}"
+    );
     fleet.workers[0].allow_error("settle_abandoned");
 }
