@@ -12,6 +12,9 @@ use crate::app::App;
 /// How often the record is read when nothing wakes: what a missed wake-up costs.
 pub(crate) const REREAD: Duration = Duration::from_secs(2);
 
+/// How much longer than its time a wait may take for the last look.
+const LAST_READ: Duration = Duration::from_millis(250);
+
 /// Waits until the job ends, `deadline`, or the begin of the graceful stop. `known` is the job as last seen.
 ///
 /// `None`: the job is gone. A Redis that is away is waited for like the job. Cancel safe; changes nothing.
@@ -25,11 +28,15 @@ pub(crate) async fn for_the_end(
     let mut known = known;
     let mut last = false;
     loop {
-        match app.queue.get(id, false).await {
+        let away = || queue::Error::Unavailable("no answer within the wait".to_owned());
+        let read = tokio::time::timeout_at(deadline + LAST_READ, app.queue.get(id, false)).await;
+        match read.unwrap_or_else(|_| Err(away())) {
             Ok(None) => return Ok(None),
             Ok(Some(job)) if last || job.status.is_terminal() => return Ok(Some(job)),
             Ok(Some(job)) => known = Some(job),
-            Err(error) if last || !error.is_transient() => return known.map(Some).ok_or(error),
+            Err(error) if last || !error.is_transient() || Instant::now() >= deadline => {
+                return known.map(Some).ok_or(error);
+            }
             Err(_) => {}
         }
         let reread = tokio::time::sleep(REREAD);

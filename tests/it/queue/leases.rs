@@ -173,6 +173,27 @@ async fn a_worker_holds_one_suspect_at_a_time() {
 }
 
 #[tokio::test]
+async fn a_worker_that_was_thought_dead_takes_suspects_again() {
+    let mut shop = Shop::open().await;
+    shop.warm_reaper().await;
+    let id = shop.add(shop.job()).await;
+    shop.renew("dead", &[]).await;
+    shop.claim_one("dead").await;
+    shop.reap_for(Duration::from_secs(12)).await;
+    shop.renew("frozen", &[]).await;
+    shop.claim_one("frozen").await;
+    let mut taken = Vec::new();
+    while taken.is_empty() {
+        taken = shop.reap_for(Duration::from_secs(1)).await;
+    }
+    // It beats again before the reaper has struck it off.
+    shop.renew("frozen", &[]).await;
+    shop.pass(Duration::from_secs(31)).await;
+    shop.promote().await;
+    assert_eq!(shop.claim_one("frozen").await.id, id);
+}
+
+#[tokio::test]
 async fn a_handed_back_job_goes_before_all_that_were_never_claimed_and_keeps_its_attempts() {
     let mut shop = Shop::open().await;
     let ids = [shop.add(shop.job()).await, shop.add(shop.job()).await];

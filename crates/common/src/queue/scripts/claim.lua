@@ -87,8 +87,13 @@ end
 
 -- One suspect at a time per worker, so that the next crash tells who did it.
 local suspects = tonumber(control[3] or 0)
-if suspects > 0 and redis.call('HEXISTS', base .. ':suspects', worker) == 0 then
-  read(SUSPECT_LANE, 1)
+if suspects > 0 then
+  -- One that was taken away while this worker was thought dead is none of its own any more.
+  local held = redis.call('HGET', base .. ':suspects', worker)
+  local job = held and load(held)
+  if not (job and job[STATUS] == RUNNING and job[WORKER] == worker) then
+    read(SUSPECT_LANE, 1)
+  end
 end
 read(FRONT_LANE, most)
 -- Strict order, but of ten jobs one place is the lowest priority's first and two are the middle one's.
