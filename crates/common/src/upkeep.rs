@@ -93,7 +93,7 @@ impl Upkeep {
                 match self.queue.promote(shard).await {
                     Ok(promoted) => {
                         metrics::promoted(&shard.pool, promoted.count as u64);
-                        wait = if promoted.more() { Duration::ZERO } else { wait.min(self.until(promoted.next_due)) };
+                        wait = if promoted.more() { Duration::ZERO } else { wait.min(until(promoted.next_due)) };
                     }
                     Err(error) => tracing::debug!(%error, %shard, "promote failed"),
                 }
@@ -103,12 +103,6 @@ impl Upkeep {
                 () = self.due.notified() => {}
             }
         }
-    }
-
-    /// Time until a due time by Redis' clock. Ours may differ: the next look then tells the rest.
-    fn until(&self, due: Option<u64>) -> Duration {
-        let now = u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0);
-        due.map_or(PROMOTE_EVERY, |due| Duration::from_millis(due.saturating_sub(now).max(1)))
     }
 
     /// Takes jobs from workers that died or fell silent.
@@ -186,6 +180,12 @@ impl Upkeep {
         }
         Ok(())
     }
+}
+
+/// Time until a due time by Redis' clock. Ours may differ: the next look then tells the rest.
+fn until(due: Option<u64>) -> Duration {
+    let now = u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0);
+    due.map_or(PROMOTE_EVERY, |due| Duration::from_millis(due.saturating_sub(now).max(1)))
 }
 
 /// How the reaper judges a pool's jobs.

@@ -26,6 +26,7 @@ const RECORD: &str = include_str!("scripts/lib/record.lua");
 const ENTER: &str = include_str!("scripts/lib/enter.lua");
 const END: &str = include_str!("scripts/lib/end.lua");
 const KEY: &str = include_str!("scripts/lib/key.lua");
+const LIMITS: &str = include_str!("scripts/lib/limits.lua");
 const ERRORS: &str = include_str!("scripts/lib/errors.lua");
 
 /// Makes the set of all scripts: name, whether it may run out of memory, fragments.
@@ -65,7 +66,7 @@ macro_rules! scripts {
 
 // `allow-oom`: what frees memory or ends running work goes on when Redis is full; what accepts new work does not.
 scripts! {
-    enqueue: "", [RECORD, ENTER, END, KEY];
+    enqueue: "", [RECORD, ENTER, END, KEY, LIMITS];
     reserve: "", [];
     unreserve: "allow-oom", [];
     claim: "allow-oom", [RECORD, ENTER, END, ERRORS];
@@ -78,7 +79,7 @@ scripts! {
     reclaim: "allow-oom", [RECORD, ENTER, END];
     expire: "allow-oom", [RECORD, ENTER, END, ERRORS];
     cancel: "allow-oom", [RECORD, ENTER, END, KEY];
-    retry: "", [RECORD, ENTER, END, KEY];
+    retry: "", [RECORD, ENTER, END, KEY, LIMITS];
     prune: "allow-oom", [RECORD];
     keep: "allow-oom", [RECORD];
     audit: "allow-oom", [RECORD, ENTER];

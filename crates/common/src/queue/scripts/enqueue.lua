@@ -5,13 +5,7 @@
 -- Returns { reply per job, watched ids }: { 1, status, created, run_at, expires } accepted; { 2 } this id is there already;
 --   { 3 } full; { 4, holder } key held; { 5 } no live worker; { 6 } this id came and went
 -- Atomic because record, ticket, key and limits must agree; sent again, it answers 2.
-local limits = redis.call('HMGET', base .. ':n', 'w1', 'w2', 'w3', 'scheduled', 'blocked', 'retrying', 'retries', 'bytes')
-local waiting, bytes = 0, tonumber(limits[8] or 0)
-for i = 1, 6 do
-  waiting = waiting + (limits[i] or 0)
-end
--- A retry that is back in its stream counts in both.
-waiting = waiting - (limits[7] or 0)
+local waiting, bytes = waiting_now()
 local max_waiting, max_bytes, liveness = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 
 local function refusal(id, job, due, wants_worker)

@@ -52,10 +52,7 @@ local function crash(id, job, charged)
   redis.call('HSET', RECORD .. id, 'e', err)
   if charged and job[CRASHES] > 1 then
     schedule(id, job, RETRYING, now + delay)
-    if job[IN_EXP] == 0 then
-      job[IN_EXP] = 1
-      redis.call('ZADD', base .. ':exp', job[EXPIRES], id)
-    end
+    index_deadline(id, job)
   else
     job[STATUS], job[FRONT] = RETRYING, 1
     count('retrying', 1)

@@ -3,11 +3,7 @@
 -- ARGV[4] most bytes of input that may wait   then ids
 -- Returns { reply per job, watched ids }: { 0 } unknown, { 1, status } runs again, { 2 } not ended, { 3 } full, { 4, holder } key held
 -- Atomic because retention may end, and another retry may come, between check and write.
-local limits = redis.call('HMGET', base .. ':n', 'w1', 'w2', 'w3', 'scheduled', 'blocked', 'retrying', 'retries', 'bytes')
-local waiting, bytes = -2 * (limits[7] or 0), tonumber(limits[8] or 0)
-for i = 1, 7 do
-  waiting = waiting + (limits[i] or 0)
-end
+local waiting, bytes = waiting_now()
 
 local function retry(id)
   local name = RECORD .. id

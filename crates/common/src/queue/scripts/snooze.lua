@@ -18,10 +18,7 @@ local function snooze(id, grant, delay, err)
   else
     job[FRONT] = 1
     schedule(id, job, SCHEDULED, now + delay)
-    if job[IN_EXP] == 0 then
-      job[IN_EXP] = 1
-      redis.call('ZADD', base .. ':exp', job[EXPIRES], id)
-    end
+    index_deadline(id, job)
     next_due = next_due == 0 and job[RUN_AT] or math.min(next_due, job[RUN_AT])
     if err ~= '' then
       redis.call('HSET', RECORD .. id, 'e', err)

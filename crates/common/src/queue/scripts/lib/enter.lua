@@ -1,5 +1,13 @@
 -- enter: puts a job where it waits, and takes it out again.
 
+-- Into the index of deadlines that no stream's order tells (see expire.lua).
+local function index_deadline(id, job)
+  if job[IN_EXP] == 0 then
+    job[IN_EXP] = 1
+    redis.call('ZADD', base .. ':exp', job[EXPIRES], id)
+  end
+end
+
 -- Into a stream. The entry is only a ticket: the record names the one that counts.
 local function push(id, job)
   local lane = job[PRIORITY]
@@ -17,9 +25,8 @@ local function push(id, job)
     count('retries', 1)
   end
   -- The order of a priority's stream tells the common deadlines (see expire.lua); all others are indexed.
-  if job[IN_EXP] == 0 and (lane >= FRONT_LANE or job[OWN_DEADLINE] == 1) then
-    job[IN_EXP] = 1
-    redis.call('ZADD', base .. ':exp', job[EXPIRES], id)
+  if lane >= FRONT_LANE or job[OWN_DEADLINE] == 1 then
+    index_deadline(id, job)
   end
   rings = rings + 1
 end
@@ -59,10 +66,7 @@ local function block(id, job)
   count('blocked', 1)
   count('bytes', job[BYTES])
   redis.call('ZADD', base .. ':kw:' .. job[KEY], job[CREATED], id)
-  if job[IN_EXP] == 0 then
-    job[IN_EXP] = 1
-    redis.call('ZADD', base .. ':exp', job[EXPIRES], id)
-  end
+  index_deadline(id, job)
 end
 
 -- Takes a waiting job out of where it waits.
