@@ -126,19 +126,37 @@ impl Queue {
         self.inner.link.eval(script, &command).await
     }
 
-    /// Publishes what became of jobs that somebody watches. Best effort: readers re-read the record every 2 s.
-    fn announce(&self, shard: &Shard, watched: Vec<LocalId>) {
-        if watched.is_empty() {
-            return;
+    /// Publishes what became of jobs that somebody watches, as `watched` of the scripts names them. Best effort: readers
+    /// re-read the record every 2 s.
+    fn announce(&self, shard: &Shard, watched: Value) -> Result<(), Error> {
+        let mut names = Vec::<String>::from_redis_value(watched)?;
+        if names.is_empty() {
+            return Ok(());
         }
+        let unsure = names[0] == "?";
+        let ids = names.drain(usize::from(unsure)..);
+        let ids = ids.map(|id| id.parse().map_err(Error::corrupt)).collect::<Result<Vec<LocalId>, _>>()?;
         let (queue, shard) = (self.clone(), shard.clone());
         tokio::spawn(async move {
-            for local in watched {
+            let watched = if unsure { queue.watched(&shard, ids).await } else { Ok(ids) };
+            for local in watched.unwrap_or_default() {
                 if let Err(error) = queue.announce_one(&JobId { shard: shard.clone(), local }).await {
                     tracing::debug!(%error, "event not announced");
                 }
             }
         });
+        Ok(())
+    }
+
+    /// Those of the ids whose channel has a subscriber.
+    async fn watched(&self, shard: &Shard, ids: Vec<LocalId>) -> Result<Vec<LocalId>, Error> {
+        let mut count = redis::cmd("PUBSUB");
+        count.arg("NUMSUB");
+        for local in &ids {
+            count.arg(keys::events_channel(&JobId { shard: shard.clone(), local: *local }));
+        }
+        let counts = Vec::<(Value, u64)>::from_redis_value(self.inner.link.call(&count).await?)?;
+        Ok(ids.into_iter().zip(counts).filter(|(_, (_, readers))| *readers > 0).map(|(id, _)| id).collect())
     }
 
     async fn announce_one(&self, id: &JobId) -> Result<(), Error> {

@@ -4,7 +4,7 @@ use redis::{FromRedisValue as _, Value};
 use serde_json::value::RawValue;
 
 use super::error::Error;
-use super::{Limits, Queue, parse_ids, parts};
+use super::{Limits, Queue, parts};
 use crate::ids::{JobId, LocalId, Shard};
 use crate::job::Status;
 
@@ -63,7 +63,7 @@ impl Queue {
                 }
             });
             let [replies, watched] = parts(reply.await?)?;
-            self.announce(shard, parse_ids(watched)?);
+            self.announce(shard, watched)?;
             for reply in Vec::<i64>::from_redis_value(replies)? {
                 answers.push(match reply {
                     0 => Cancelled::Unknown,
@@ -96,7 +96,7 @@ impl Queue {
                 }
             });
             let [replies, watched] = parts(reply.await?)?;
-            self.announce(shard, parse_ids(watched)?);
+            self.announce(shard, watched)?;
             for reply in Vec::<Vec<Value>>::from_redis_value(replies)? {
                 answers.push(retried(shard, &reply)?);
             }
@@ -122,7 +122,7 @@ impl Queue {
         match code {
             Some(0) => Ok(Annotated::Unknown),
             Some(1) => {
-                self.announce(&id.shard, reply.next().map(parse_ids).transpose()?.unwrap_or_default());
+                reply.next().map(|watched| self.announce(&id.shard, watched)).transpose()?;
                 Ok(Annotated::Now)
             }
             Some(2) => Ok(Annotated::TooMany),

@@ -6,7 +6,7 @@ use redis::{Cmd, FromRedisValue as _, Value};
 use serde_json::value::RawValue;
 
 use super::error::Error;
-use super::record::{FIELDS, Stored, json};
+use super::record::{FIELDS, Facts, Stored, input, json};
 use super::{Queue, keys, ms, parts};
 use crate::ids::{JobId, LocalId, PoolName, Shard, WorkerId};
 use crate::job::{Job, Status};
@@ -107,7 +107,7 @@ impl Queue {
         if with_input {
             command.arg(&["i", "I"]);
         }
-        let stored = Stored::parse(self.inner.link.call(&command).await?)?;
+        let stored = Stored::parse(self.inner.link.call(&command).await?, with_input)?;
         stored.map(|stored| stored.into_job(&id.shard, id.local)).transpose()
     }
 
@@ -121,17 +121,18 @@ impl Queue {
         let jobs = ids
             .iter()
             .zip(replies)
-            .map(|(id, reply)| Stored::parse(reply)?.map(|stored| stored.into_job(shard, *id)).transpose());
+            .map(|(id, reply)| Stored::parse(reply, false)?.map(|stored| stored.into_job(shard, *id)).transpose());
         jobs.filter_map(Result::transpose).collect()
     }
 
     /// Reads a job's input.
     pub async fn input(&self, id: &JobId) -> Result<Option<Box<RawValue>>, Error> {
         let mut pipe = redis::pipe();
-        pipe.cmd("HMGET").arg(keys::record(&id.shard, &id.local)).arg(&["i", "I"]);
-        let reply = self.bulk(&pipe).await?.pop().unwrap_or(Value::Nil);
-        let fields = Vec::<Option<Vec<u8>>>::from_redis_value(reply)?;
-        fields.into_iter().flatten().next().map(|bytes| json(&bytes)).transpose()
+        pipe.cmd("HMGET").arg(keys::record(&id.shard, &id.local)).arg(&["f", "i", "I"]);
+        let [facts, medium, large] = parts(self.bulk(&pipe).await?.pop().unwrap_or(Value::Nil))?;
+        let bytes = Option::<Vec<u8>>::from_redis_value;
+        let Some(facts) = bytes(facts)? else { return Ok(None) };
+        input(Facts::decode(&facts)?.1, [bytes(medium)?, bytes(large)?])
     }
 
     /// Reads who holds and who awaits a concurrency key in one shard.

@@ -1,6 +1,6 @@
 //! A job's record as Redis keeps it, and the job that users see.
 //!
-//! [`State`] is the packed struct of `scripts/lib/record.lua`.
+//! [`State`] and [`Facts`] are the packed structs of `scripts/lib/record.lua`.
 
 use std::sync::Arc;
 
@@ -10,9 +10,9 @@ use serde_json::value::RawValue;
 
 use super::error::Error;
 use crate::ids::{Grant, JobId, LocalId, Shard};
-use crate::job::{Job, JobSpec, OnConflict, Phase, Priority, Status, times};
+use crate::job::{Job, JobSpec, Phase, Priority, Status, times};
 
-/// Makes the struct, its writer and its reader from one list: name, type, and how many bytes a number takes.
+/// Makes the struct and its reader from one list: name, type, and how many bytes a number takes.
 macro_rules! packed {
     ($(#[$doc:meta])* $name:ident { $($number:ident: $kind:ty = $bytes:literal,)* } { $($text:ident,)* }) => {
         $(#[$doc])*
@@ -23,30 +23,20 @@ macro_rules! packed {
         }
 
         impl $name {
-            /// Writes what the scripts read.
-            pub(crate) fn encode(&self) -> Vec<u8> {
-                let mut out = Vec::with_capacity(192);
-                $(out.extend_from_slice(&u64::from(self.$number).to_be_bytes()[8 - $bytes..]);)*
-                $(
-                    out.extend_from_slice(self.$text.as_bytes());
-                    out.push(0);
-                )*
-                out
-            }
-
-            /// Reads what the scripts wrote.
-            pub(crate) fn decode(mut bytes: &[u8]) -> Result<Self, Error> {
-                Ok(Self {
+            /// Reads what is stored, and returns it with what stands behind it.
+            pub(crate) fn decode(mut bytes: &[u8]) -> Result<(Self, &[u8]), Error> {
+                let read = Self {
                     $($number: number(&mut bytes, $bytes)?.try_into().map_err(Error::corrupt)?,)*
                     $($text: text(&mut bytes)?,)*
-                })
+                };
+                Ok((read, bytes))
             }
         }
     };
 }
 
 packed! {
-    /// The changing part of a record: the struct of `scripts/lib/record.lua`, same fields, same order, same widths.
+    /// The changing part of a record: `STATE` of `scripts/lib/record.lua`, same fields, same order, same widths.
     ///
     /// Times are Unix time in ms, durations ms; 0 and the empty text mean "none". Texts hold no NUL.
     State {
@@ -54,39 +44,72 @@ packed! {
         lane: u8 = 1,
         priority: u8 = 1,
         phase: u8 = 1,
-        conflict: u8 = 1,
-        own_deadline: u8 = 1,
         in_exp: u8 = 1,
         front: u8 = 1,
         chunked: u8 = 1,
+        keyed: u8 = 1,
         attempts: u32 = 4,
         failures: u32 = 2,
         crashes: u32 = 2,
-        max_attempts: u32 = 2,
-        max_crashes: u32 = 2,
+        run_at: u64 = 6,
+        expires: u64 = 6,
+        result_ttl: u64 = 5,
+        bytes: u64 = 4,
         created: u64 = 6,
         updated: u64 = 6,
-        run_at: u64 = 6,
         started: u64 = 6,
         renewed: u64 = 6,
         first_chunk: u64 = 6,
         cancel_at: u64 = 6,
         completed: u64 = 6,
-        expires: u64 = 6,
-        result_expires: u64 = 6,
-        idempotent_until: u64 = 6,
-        timeout: u64 = 6,
-        queue_timeout: u64 = 6,
-        result_ttl: u64 = 6,
-        bytes: u64 = 4,
     } {
         ticket,
         grant,
         worker,
-        key,
-        tags,
+        provider,
     }
 }
+
+packed! {
+    /// What the submit fixed: `FACTS` of `scripts/lib/record.lua`. Behind it stands the input, where that is small.
+    Facts {
+        conflict: u8 = 1,
+        own_deadline: u8 = 1,
+        max_attempts: u32 = 2,
+        max_crashes: u32 = 2,
+        timeout: u64 = 5,
+        queue_timeout: u64 = 5,
+        idempotent_for: u64 = 5,
+    } {
+        key,
+        tags,
+        spec,
+    }
+}
+
+impl Facts {
+    /// Writes what [`Facts::decode`] and the scripts read, and `input` behind it.
+    pub(crate) fn encode(&self, input: &str) -> Vec<u8> {
+        let texts = [&self.key, &self.tags, &self.spec];
+        let mut out = Vec::with_capacity(32 + texts.iter().map(|text| text.len()).sum::<usize>() + input.len());
+        out.extend_from_slice(&[self.conflict, self.own_deadline]);
+        for count in [self.max_attempts, self.max_crashes] {
+            out.extend_from_slice(&count.to_be_bytes()[2..]);
+        }
+        for duration in [self.timeout, self.queue_timeout, self.idempotent_for] {
+            out.extend_from_slice(&duration.to_be_bytes()[3..]);
+        }
+        for text in texts {
+            out.extend_from_slice(text.as_bytes());
+            out.push(0);
+        }
+        out.extend_from_slice(input.as_bytes());
+        out
+    }
+}
+
+/// Inputs up to this many bytes stand behind the facts: `INLINE` of `scripts/lib/record.lua`.
+pub(crate) const INLINE: usize = 1024;
 
 /// Takes a big-endian number off the front.
 fn number(bytes: &mut &[u8], width: usize) -> Result<u64, Error> {
@@ -114,50 +137,47 @@ impl State {
     pub(crate) fn grant(&self) -> Result<Grant, Error> {
         self.grant.parse().map_err(Error::corrupt)
     }
-
-    /// What a submit does on a held key, as the record numbers it; 0 without a key.
-    pub(crate) fn conflict_number(on_conflict: OnConflict, key: Option<&str>) -> u8 {
-        key.map_or(0, |_| on_conflict.number())
-    }
 }
 
 /// The fields of a record that make a [`Job`], in the order in which they are asked for.
-pub(crate) const FIELDS: [&str; 7] = ["s", "m", "r", "e", "d", "p", "v"];
+pub(crate) const FIELDS: [&str; 6] = ["s", "f", "r", "e", "d", "p"];
 
 /// What a record's fields say.
 #[derive(Debug)]
 pub(crate) struct Stored {
     pub(crate) state: State,
+    pub(crate) facts: Facts,
     pub(crate) spec: JobSpec,
     result: Option<Box<RawValue>>,
     error: Option<crate::job::JobError>,
     metadata: crate::job::Metadata,
     progress: Option<crate::job::Progress>,
-    provider: Option<String>,
     input: Option<Arc<RawValue>>,
 }
 
 impl Stored {
     /// A job as it was just accepted.
-    pub(crate) fn accepted(state: State, spec: JobSpec, metadata: crate::job::Metadata) -> Self {
-        Self { state, spec, result: None, error: None, metadata, progress: None, provider: None, input: None }
+    pub(crate) fn accepted(state: State, facts: Facts, spec: JobSpec, metadata: crate::job::Metadata) -> Self {
+        Self { state, facts, spec, result: None, error: None, metadata, progress: None, input: None }
     }
 
-    /// Reads the reply of `HMGET` over [`FIELDS`] and, where asked for, the input. `None`: there is no such job.
-    pub(crate) fn parse(reply: Value) -> Result<Option<Self>, Error> {
+    /// Reads the reply of `HMGET` over [`FIELDS`]; `None`: there is no such job. With `with_input`, two more fields were
+    /// asked for, of which one may hold an input that is not small.
+    pub(crate) fn parse(reply: Value, with_input: bool) -> Result<Option<Self>, Error> {
         let mut fields = Vec::<Option<Vec<u8>>>::from_redis_value(reply)?.into_iter();
         let mut next = || fields.next().flatten();
-        let (Some(state), Some(spec)) = (next(), next()) else { return Ok(None) };
+        let (Some(state), Some(facts)) = (next(), next()) else { return Ok(None) };
+        let (state, _) = State::decode(&state)?;
+        let (facts, inline) = Facts::decode(&facts)?;
         Ok(Some(Self {
-            state: State::decode(&state)?,
-            spec: json(&spec)?,
+            spec: json(facts.spec.as_bytes())?,
             result: next().map(|bytes| json(&bytes)).transpose()?,
             error: next().map(|bytes| json(&bytes)).transpose()?,
             metadata: next().map(|bytes| json(&bytes)).transpose()?.unwrap_or_default(),
             progress: next().map(|bytes| json(&bytes)).transpose()?,
-            provider: next().map(|bytes| String::from_utf8_lossy(&bytes).into_owned()),
-            // Of the two fields that may hold it, one does.
-            input: next().or_else(&mut next).map(|bytes| json::<Box<RawValue>>(&bytes)).transpose()?.map(Arc::from),
+            input: if with_input { input(inline, [next(), next()])?.map(Arc::from) } else { None },
+            state,
+            facts,
         }))
     }
 
@@ -174,19 +194,19 @@ impl Stored {
             task: self.spec.task,
             pool: shard.pool.clone(),
             model: self.spec.model,
-            provider: self.spec.provider.or(self.provider).filter(|name| !name.is_empty()),
+            provider: self.spec.provider.or(Some(state.provider)).filter(|name| !name.is_empty()),
             status,
             phase: Phase::from_number(state.phase).filter(|_| running),
             priority: Priority::from_number(state.priority).unwrap_or(Priority::Normal),
             attempts: state.attempts,
-            max_attempts: state.max_attempts,
+            max_attempts: self.facts.max_attempts,
             crashes: state.crashes,
             progress: self.progress,
             error: self.error.filter(|_| status != Status::Completed),
             usage: self.result.as_deref().and_then(usage_of),
             result: self.result,
             owner: self.spec.owner,
-            concurrency_key: Some(state.key).filter(|key| !key.is_empty()),
+            concurrency_key: Some(self.facts.key).filter(|key| !key.is_empty()),
             metadata: self.metadata,
             stream: self.spec.stream,
             worker_id: state.worker.parse().ok(),
@@ -199,10 +219,17 @@ impl Stored {
             cancel_requested_at: time(state.cancel_at),
             completed_at: time(state.completed),
             expires_at: time(state.expires),
-            result_expires_at: time(state.result_expires),
+            result_expires_at: time(state.completed).and_then(|_| time(state.completed + state.result_ttl)),
             input: self.input,
         })
     }
+}
+
+/// The input: behind the facts, or in one of the fields for larger ones.
+pub(crate) fn input(inline: &[u8], larger: [Option<Vec<u8>>; 2]) -> Result<Option<Box<RawValue>>, Error> {
+    let larger = larger.into_iter().flatten().next();
+    let bytes = if inline.is_empty() { larger.as_deref() } else { Some(inline) };
+    bytes.map(json).transpose()
 }
 
 /// The `usage` member of a result.

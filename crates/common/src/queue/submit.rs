@@ -8,8 +8,8 @@ use redis::{FromRedisValue as _, Value};
 use serde_json::value::RawValue;
 
 use super::error::Error;
-use super::record::{State, Stored};
-use super::{Queue, keys, ms, parse_ids, parts};
+use super::record::{Facts, INLINE, State, Stored};
+use super::{Queue, keys, ms, parts};
 use crate::ids::{JobId, Shard};
 use crate::job::{Job, JobSpec, Metadata, OnConflict, Priority};
 
@@ -134,49 +134,73 @@ impl Queue {
     }
 
     async fn enqueue_batch(&self, shard: &Shard, limits: Limits, jobs: &[NewJob]) -> Result<Vec<Submitted>, Error> {
-        let states: Vec<State> = jobs.iter().map(NewJob::state).collect();
+        let facts: Vec<Facts> = jobs.iter().map(NewJob::facts).collect();
         let reply = self.run(&self.inner.scripts.enqueue, shard, |command| {
             command.arg(limits.max_queued).arg(limits.max_queued_bytes).arg(ms(limits.liveness));
-            for (job, state) in jobs.iter().zip(&states) {
-                let spec = serde_json::to_string(&job.spec).expect("texts always serialize");
-                command.arg(job.id.local.as_str()).arg(state.encode()).arg(spec).arg(job.input.get());
+            for (job, facts) in jobs.iter().zip(&facts) {
+                let input = job.input.get();
+                let (inline, larger) = if input.len() > INLINE { ("", input) } else { (input, "") };
+                command.arg(job.id.local.as_str()).arg(job.plan()).arg(facts.encode(inline)).arg(larger);
                 if job.metadata.is_empty() {
                     command.arg("");
                 } else {
                     command.arg(serde_json::to_string(&job.metadata).expect("texts always serialize"));
                 }
-                command.arg(ms(job.delay)).arg(u8::from(job.fail_fast));
             }
         });
-        let [replies, watched] = parts(reply.await?)?;
-        self.announce(shard, parse_ids(watched)?);
-        let replies = Vec::<Value>::from_redis_value(replies)?;
-        replies
-            .into_iter()
-            .zip(jobs.iter().zip(states))
-            .map(|(reply, (job, state))| answer(reply, shard, job, state))
-            .collect()
+        let [now, replies, watched] = parts(reply.await?)?;
+        self.announce(shard, watched)?;
+        let (now, replies) = (u64::from_redis_value(now)?, Vec::<Value>::from_redis_value(replies)?);
+        let jobs = jobs.iter().zip(facts);
+        replies.into_iter().zip(jobs).map(|(reply, (job, facts))| answer(reply, now, shard, job, facts)).collect()
     }
 }
 
 impl NewJob {
-    /// The record before any move: the script fills in times and status.
-    fn state(&self) -> State {
-        let key = self.concurrency_key.as_deref();
-        State {
-            priority: self.priority.number(),
+    /// What the record keeps unchanged.
+    fn facts(&self) -> Facts {
+        Facts {
+            conflict: self.concurrency_key.as_ref().map_or(0, |_| self.on_conflict.number()),
+            own_deadline: u8::from(self.own_deadline),
             max_attempts: self.max_attempts,
             max_crashes: self.max_crashes,
-            run_at: self.run_at.map_or(0, |time| u64::try_from(time.as_millisecond()).unwrap_or(0)),
             timeout: ms(self.timeout),
             queue_timeout: ms(self.queue_timeout),
-            result_ttl: ms(self.result_ttl),
-            bytes: self.input.get().len() as u64,
-            own_deadline: u8::from(self.own_deadline),
-            key: key.unwrap_or_default().to_owned(),
-            conflict: State::conflict_number(self.on_conflict, key),
+            idempotent_for: ms(self.idempotent_for),
+            key: self.concurrency_key.clone().unwrap_or_default(),
             tags: self.tags(),
-            idempotent_until: ms(self.idempotent_for),
+            spec: serde_json::to_string(&self.spec).expect("texts always serialize"),
+        }
+    }
+
+    /// What the script needs to make the state: `PLAN` of `scripts/enqueue.lua`.
+    fn plan(&self) -> Vec<u8> {
+        let mut plan = Vec::with_capacity(23);
+        let flags = [self.priority.number(), u8::from(self.concurrency_key.is_some()), u8::from(self.fail_fast)];
+        plan.extend_from_slice(&flags);
+        plan.extend_from_slice(&self.not_before().to_be_bytes()[2..]);
+        plan.extend_from_slice(&ms(self.delay).to_be_bytes()[3..]);
+        plan.extend_from_slice(&ms(self.result_ttl).to_be_bytes()[3..]);
+        plan.extend_from_slice(&(self.input.get().len() as u64).to_be_bytes()[4..]);
+        plan
+    }
+
+    /// `run_at` as Unix time in ms; 0: at once.
+    fn not_before(&self) -> u64 {
+        self.run_at.map_or(0, |time| u64::try_from(time.as_millisecond()).unwrap_or(0))
+    }
+
+    /// The record's state, as the script made it when it accepted the job at `now`.
+    fn accepted(&self, now: u64, status: u8) -> State {
+        let run_at = self.not_before().max(now + ms(self.delay));
+        State {
+            status,
+            priority: self.priority.number(),
+            run_at,
+            expires: run_at + ms(self.queue_timeout),
+            result_ttl: ms(self.result_ttl),
+            created: now,
+            updated: now,
             ..State::default()
         }
     }
@@ -209,25 +233,19 @@ fn batches(jobs: &[NewJob]) -> impl Iterator<Item = &[NewJob]> {
     })
 }
 
-fn answer(reply: Value, shard: &Shard, job: &NewJob, mut state: State) -> Result<Submitted, Error> {
-    let reply = Vec::<Value>::from_redis_value(reply)?;
-    let number = |place: usize| -> Result<u64, Error> {
-        let value = reply.get(place).ok_or_else(|| Error::corrupt("a short reply of enqueue"))?;
-        Ok(redis::from_redis_value_ref(value)?)
-    };
-    Ok(match number(0)? {
-        1 => {
-            state.status = u8::try_from(number(1)?).map_err(Error::corrupt)?;
-            (state.created, state.updated) = (number(2)?, number(2)?);
-            (state.run_at, state.expires) = (number(3)?, number(4)?);
-            let stored = Stored::accepted(state, job.spec.clone(), job.metadata.clone());
-            Submitted::Accepted(Box::new(stored.into_job(shard, job.id.local)?))
-        }
+fn answer(reply: Value, now: u64, shard: &Shard, job: &NewJob, facts: Facts) -> Result<Submitted, Error> {
+    if let Value::Int(status) = reply {
+        let state = job.accepted(now, u8::try_from(status).map_err(Error::corrupt)?);
+        let stored = Stored::accepted(state, facts, job.spec.clone(), job.metadata.clone());
+        return Ok(Submitted::Accepted(Box::new(stored.into_job(shard, job.id.local)?)));
+    }
+    let mut reply = Vec::<Value>::from_redis_value(reply)?.into_iter();
+    let mut next = || reply.next().ok_or_else(|| Error::corrupt("a short reply of enqueue"));
+    Ok(match u64::from_redis_value(next()?)? {
         2 => Submitted::Exists,
         3 => Submitted::QueueFull,
         4 => {
-            let holder = reply.into_iter().nth(1).ok_or_else(|| Error::corrupt("a short reply of enqueue"))?;
-            let local = String::from_redis_value(holder)?.parse().map_err(Error::corrupt)?;
+            let local = String::from_redis_value(next()?)?.parse().map_err(Error::corrupt)?;
             Submitted::KeyHeld(JobId { shard: shard.clone(), local })
         }
         5 => Submitted::NoLiveWorker,

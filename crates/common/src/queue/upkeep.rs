@@ -6,7 +6,7 @@ use redis::{FromRedisValue as _, Value};
 use serde_json::value::RawValue;
 
 use super::error::Error;
-use super::{Queue, ms, parking, parse_ids, parts};
+use super::{Queue, ms, parking, parts};
 use crate::ids::{JobId, Shard};
 use crate::job::Status;
 
@@ -60,7 +60,7 @@ impl Queue {
             command.arg(JOBS_PER_CALL);
         });
         let [count, next_due, watched] = parts(reply.await?)?;
-        self.announce(shard, parse_ids(watched)?);
+        self.announce(shard, watched)?;
         let next_due = Some(u64::from_redis_value(next_due)?).filter(|due| *due > 0);
         Ok(Promoted { count: usize::from_redis_value(count)?, next_due })
     }
@@ -76,7 +76,7 @@ impl Queue {
             };
         });
         let [jobs, watched, dead_workers, held] = parts(reply.await?)?;
-        self.announce(shard, parse_ids(watched)?);
+        self.announce(shard, watched)?;
         let jobs = Vec::<(String, u8)>::from_redis_value(pairs(jobs)?)?;
         let jobs = jobs.into_iter().map(|(id, status)| {
             let local = id.parse().map_err(Error::corrupt)?;
@@ -96,7 +96,7 @@ impl Queue {
             command.arg(JOBS_PER_CALL);
         });
         let [count, watched] = parts(reply.await?)?;
-        self.announce(shard, parse_ids(watched)?);
+        self.announce(shard, watched)?;
         Ok(usize::from_redis_value(count)?)
     }
 

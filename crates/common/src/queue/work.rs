@@ -7,8 +7,8 @@ use redis::{FromRedisValue as _, Value};
 use serde_json::value::RawValue;
 
 use super::error::Error;
-use super::record::{State, json};
-use super::{Queue, ms, parse_ids, parts};
+use super::record::{Facts, State, input, json};
+use super::{Queue, ms, parts};
 use crate::ids::{Grant, JobId, LocalId, Shard, WorkerId};
 use crate::job::{JobError, JobSpec, Phase, Progress, Status};
 
@@ -140,7 +140,7 @@ impl Queue {
             command.arg(worker.as_str()).arg(nonce).arg(most).arg(ms(lease));
         });
         let [state, jobs, watched] = parts(reply.await?)?;
-        self.announce(shard, parse_ids(watched)?);
+        self.announce(shard, watched)?;
         let state = u8::from_redis_value(state)?;
         let jobs = Vec::<Value>::from_redis_value(jobs)?;
         let jobs = jobs.into_iter().map(|job| claimed(shard, job)).collect::<Result<_, _>>()?;
@@ -187,7 +187,7 @@ impl Queue {
             }
         });
         let [replies, watched] = parts(reply.await?)?;
-        self.announce(shard, parse_ids(watched)?);
+        self.announce(shard, watched)?;
         Ok(Vec::<i64>::from_redis_value(replies)?.into_iter().map(|reply| reply == 1).collect())
     }
 
@@ -211,7 +211,7 @@ impl Queue {
             }
         });
         let [replies, watched, next_due] = parts(reply.await?)?;
-        self.announce(shard, parse_ids(watched)?);
+        self.announce(shard, watched)?;
         Ok((settled(replies)?, Some(u64::from_redis_value(next_due)?).filter(|due| *due > 0)))
     }
 
@@ -223,7 +223,7 @@ impl Queue {
             }
         });
         let [replies, watched] = parts(reply.await?)?;
-        self.announce(shard, parse_ids(watched)?);
+        self.announce(shard, watched)?;
         settled(replies)
     }
 
@@ -240,7 +240,7 @@ impl Queue {
             command.arg(why.map(to_json).unwrap_or_default());
         });
         let [replies, watched, next_due] = parts(reply.await?)?;
-        self.announce(shard, parse_ids(watched)?);
+        self.announce(shard, watched)?;
         let answer = settled(replies)?.pop().ok_or_else(|| Error::corrupt("an empty reply of snooze"))?;
         Ok((answer, Some(u64::from_redis_value(next_due)?).filter(|due| *due > 0)))
     }
@@ -255,17 +255,21 @@ impl Queue {
 }
 
 fn claimed(shard: &Shard, value: Value) -> Result<ClaimedJob, Error> {
-    let [id, state, spec, input] = parts(value)?;
-    let state = State::decode(&Vec::<u8>::from_redis_value(state)?)?;
+    let mut fields = Vec::<Value>::from_redis_value(value)?.into_iter();
+    let mut next = || fields.next().ok_or_else(|| Error::corrupt("a short reply of claim"));
+    let (id, state, facts) = (next()?, Vec::<u8>::from_redis_value(next()?)?, Vec::<u8>::from_redis_value(next()?)?);
+    let medium = next().ok().map(Option::<Vec<u8>>::from_redis_value).transpose()?.flatten();
+    let (state, _) = State::decode(&state)?;
+    let (facts, inline) = Facts::decode(&facts)?;
     let local: LocalId = String::from_redis_value(id)?.parse().map_err(Error::corrupt)?;
     Ok(ClaimedJob {
         id: JobId { shard: shard.clone(), local },
         grant: state.grant()?,
-        spec: json(&Vec::<u8>::from_redis_value(spec)?)?,
-        input: Option::<Vec<u8>>::from_redis_value(input)?.map(|bytes| json(&bytes)).transpose()?,
+        spec: json(facts.spec.as_bytes())?,
+        input: input(inline, [medium, None])?,
         attempt: state.attempts,
-        max_attempts: state.max_attempts,
-        timeout: Duration::from_millis(state.timeout),
+        max_attempts: facts.max_attempts,
+        timeout: Duration::from_millis(facts.timeout),
         age: Duration::from_millis(state.started.saturating_sub(state.created)),
         waited: Duration::from_millis(state.started.saturating_sub(state.run_at)),
     })

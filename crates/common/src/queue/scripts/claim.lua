@@ -1,21 +1,22 @@
 -- claim: gives a worker waiting jobs, each under a new grant.
 -- ARGV[1] worker   ARGV[2] nonce of this call   ARGV[3] most jobs   ARGV[4] lease, ms
 -- Returns { state, jobs, watched ids }: state 0 nothing left, 1 there may be more, 2 paused;
---   a job is { id, packed state, spec, input, or nil where it is large }
+--   a job is { id, state, facts with a small input, an input of medium size or nil }
 -- Atomic because entry, grant and lease must agree. The same nonce gets the same jobs again.
 local worker, nonce, most, lease_end = ARGV[1], ARGV[2], tonumber(ARGV[3]), text(now + tonumber(ARGV[4]))
 local jobs = {}
 
-local function deliver(id, job, spec)
-  jobs[#jobs + 1] = { id, pack(job), spec, redis.call('HGET', RECORD .. id, 'i') }
+local function deliver(id, job, state, facts)
+  local input = job[BYTES] > INLINE and job[BYTES] <= LARGE and redis.call('HGET', RECORD .. id, 'i') or nil
+  jobs[#jobs + 1] = { id, state, facts, input }
 end
 
 local replayed = redis.call('HGET', base .. ':claims', worker)
 if replayed and string.match(replayed, '^%S+') == nonce then
   for id in string.gmatch(replayed, ' (%S+)') do
-    local job = load(id)
+    local job = load_state(id)
     if job and job[STATUS] == RUNNING and job[GRANT] == string.match(job[GRANT], '^%d+') .. '.' .. nonce then
-      deliver(id, job, redis.call('HGET', RECORD .. id, 'm'))
+      deliver(id, job, pack(job), redis.call('HGET', RECORD .. id, 'f'))
     end
   end
   return { 1, jobs, {} }
@@ -28,7 +29,7 @@ end
 
 -- Gives one entry's job to the worker; an entry that is not the job's ticket is dropped.
 local function take(lane, entry, id)
-  local record = redis.call('HMGET', RECORD .. id, 's', 'm', 'i')
+  local record = redis.call('HMGET', RECORD .. id, 's', 'f')
   local job = record[1] and parse(record[1])
   if not job or job[TICKET] ~= entry or job[STATUS] == RUNNING then
     defer('XACK', LANES[lane], entry)
@@ -42,6 +43,7 @@ local function take(lane, entry, id)
   if job[EXPIRES] <= now then
     defer('XACK', LANES[lane], entry)
     defer('XDEL', LANES[lane], entry)
+    add_facts(job, record[2])
     return finish(id, job, EXPIRED, deadline_error(job), '')
   end
   if job[IN_EXP] == 1 then
@@ -56,7 +58,7 @@ local function take(lane, entry, id)
   local packed = pack(job)
   redis.call('HSET', RECORD .. id, 's', packed)
   defer('ZADD', ':leases', lease_end, id)
-  jobs[#jobs + 1] = { id, packed, record[2], record[3] }
+  deliver(id, job, packed, record[2])
   touched[#touched + 1] = id
   return job
 end

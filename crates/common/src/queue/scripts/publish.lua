@@ -46,7 +46,7 @@ end
 local replies, i = {}, 2
 while i < #ARGV do
   local id, grant, total = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 5])
-  local job = load(id)
+  local job = load_state(id)
   if job and job[STATUS] == RUNNING and job[GRANT] == grant then
     note(id, job, tonumber(ARGV[i + 2]), ARGV[i + 3])
     local chunks = {}

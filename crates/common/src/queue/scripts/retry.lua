@@ -22,19 +22,22 @@ local function retry(id)
     return { 4, holder }
   end
   redis.call('ZREM', base .. ENDED[job[STATUS]], id)
-  redis.call('ZREM', base .. ':keep', id)
   redis.call('ZADD', base .. ':open', 0, id)
   redis.call('PERSIST', name)
-  redis.call('HDEL', name, 'r', 'e', 'p', 'v')
+  redis.call('HDEL', name, 'r', 'e', 'p')
   redis.call('DEL', base .. ':c:' .. id)
   if ARGV[3] == '1' then
     redis.call('HDEL', name, 'i', 'I')
-    redis.call('HSET', name, size > 65536 and 'I' or 'i', ARGV[2])
+    local facts = struct.pack(FACTS, unpack(job, CONFLICT, ALL_FIELDS))
+    redis.call('HSET', name, 'f', size > INLINE and facts or facts .. ARGV[2])
+    if size > INLINE then
+      redis.call('HSET', name, size > LARGE and 'I' or 'i', ARGV[2])
+    end
   end
   job[BYTES] = size
   job[ATTEMPTS], job[FAILURES], job[CRASHES], job[FRONT], job[CHUNKED] = 0, 0, 0, 0, 0
-  job[STARTED], job[RENEWED], job[FIRST_CHUNK], job[CANCEL_AT], job[COMPLETED], job[RESULT_EXPIRES] = 0, 0, 0, 0, 0, 0
-  job[WORKER] = ''
+  job[STARTED], job[RENEWED], job[FIRST_CHUNK], job[CANCEL_AT], job[COMPLETED] = 0, 0, 0, 0, 0
+  job[WORKER], job[PROVIDER] = '', ''
   job[STATUS], job[RUN_AT], job[EXPIRES] = QUEUED, now, now + job[QUEUE_TIMEOUT]
   -- The old grant must not match again; its number stays, so that chunk ids go on growing.
   job[GRANT] = (string.match(job[GRANT], '^%d+') or '0') .. '.'

@@ -7,11 +7,14 @@
 local replies, next_due = {}, 0
 
 local function settle(id, grant, outcome, delay, err, result, provider)
-  local job = load(id)
+  local job = load_state(id)
   if not job or job[GRANT] ~= grant then
     return { 3 }
   elseif job[STATUS] ~= RUNNING then
     return { 2, job[STATUS] }
+  end
+  if outcome == '3' or job[KEYED] == 1 then
+    load_facts(id, job)
   end
   revoke(id, job)
   if outcome == '3' then
@@ -26,7 +29,8 @@ local function settle(id, grant, outcome, delay, err, result, provider)
       job[EXPIRES] = now + delay + job[QUEUE_TIMEOUT]
       schedule(id, job, RETRYING, now + delay)
       next_due = next_due == 0 and job[RUN_AT] or math.min(next_due, job[RUN_AT])
-      redis.call('HSET', RECORD .. id, 'e', err, 'v', provider)
+      job[PROVIDER] = provider
+      redis.call('HSET', RECORD .. id, 'e', err)
       -- What it had put out stays visible, until a later attempt puts out more.
       if result ~= '' then
         redis.call('HSET', RECORD .. id, 'r', result)

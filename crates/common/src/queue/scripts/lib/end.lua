@@ -1,6 +1,6 @@
 -- end: every move into a terminal status runs finish().
 
-local touched = {}
+local touched, kept = {}, {}
 
 -- Hands a freed concurrency key to the next live waiter.
 local function release(id, job)
@@ -28,38 +28,46 @@ local function release(id, job)
   end
 end
 
+-- Into the list of the second in which its retention ends.
+local function keep(id, job)
+  local second = text(math.floor((now + job[RESULT_TTL]) / 1000) + 1)
+  if not kept[second] then
+    kept[second] = true
+    redis.call('ZADD', base .. ':keeps', second, second)
+  end
+  defer('RPUSH', ':keep:' .. second, id)
+end
+
 -- Ends a job that is out of its waiting place and holds no lease. `err` and `result` are JSON, or '' for none;
 -- `provider` is who ran the attempt that ends it, nil where none did.
 local function finish(id, job, status, err, result, provider)
   local name = RECORD .. id
   job[STATUS], job[TICKET], job[PHASE] = status, '', 0
-  job[COMPLETED], job[UPDATED], job[RESULT_EXPIRES] = now, now, now + job[RESULT_TTL]
+  job[COMPLETED], job[UPDATED], job[PROVIDER] = now, now, provider or job[PROVIDER]
   if job[IN_EXP] == 1 then
     job[IN_EXP] = 0
     redis.call('ZREM', base .. ':exp', id)
   end
   if err == '' then
-    redis.call('HSET', name, 's', pack(job), 'r', result, 'v', provider)
-  elseif not provider then
-    -- It ends while nobody runs it: what an earlier attempt left stays.
-    redis.call('HSET', name, 's', pack(job), 'e', err)
+    redis.call('HSET', name, 's', pack(job), 'r', result)
   elseif result == '' then
-    redis.call('HSET', name, 's', pack(job), 'e', err, 'v', provider)
+    -- What an earlier attempt left stays.
+    redis.call('HSET', name, 's', pack(job), 'e', err)
   else
-    redis.call('HSET', name, 's', pack(job), 'e', err, 'r', result, 'v', provider)
+    redis.call('HSET', name, 's', pack(job), 'e', err, 'r', result)
   end
   -- The pruner deletes at the end of retention; this is the backstop, a day later.
   redis.call('PEXPIRE', name, text(job[RESULT_TTL] + 86400000))
   if job[CHUNKED] == 1 then
     redis.call('PEXPIRE', base .. ':c:' .. id, job[RESULT_TTL])
   end
-  defer('ZADD', ':keep', text(job[RESULT_EXPIRES]), id)
+  keep(id, job)
   defer('ZREM', ':open', id)
   defer('ZADD', ENDED[status], '0', id)
   if job[CANCEL_AT] > 0 then
     defer('ZREM', ':cancels', id)
   end
-  if job[KEY] ~= '' then
+  if job[KEYED] == 1 then
     release(id, job)
   end
   touched[#touched + 1] = id

@@ -23,7 +23,7 @@ end
 
 -- Queues a due job, or blocks it behind the holder of its key. With on_conflict `replace`, the holder and all that wait are cancelled.
 local function enter(id, job)
-  if job[KEY] ~= '' then
+  if job[KEYED] == 1 then
     local holder, held = holder_of(job[KEY])
     if holder and holder ~= id then
       if job[CONFLICT] == 3 then

@@ -1,25 +1,31 @@
 -- record: the layout of a shard's keys and of a job's record; loading, saving, counting.
 --
 -- KEYS[1] names the shard: overshot:{<pool>.<number>}. Every other key of the shard is derived from it.
---   :j:<id>    record (hash): s state (packed, below), m spec, i input (I where large), r result, e error, d metadata, p progress,
---              v provider of the last attempt
+--   :j:<id>    record (hash): s state (packed, below), f facts (packed, below) with a small input behind them, i input (I where
+--              large) that is not, r result, e error, d metadata, p progress
 --   :c:<id>    chunks (stream), ids <grant number>-<seq>
 --   :q:<lane>  tickets (streams, group `workers`): suspect, front, high, normal, low
 --   :due       scheduled and retrying by due time   :exp     waiting jobs whose deadline no stream order tells
 --   :leases    running by lease end                 :cancels running with a cancel request, by the end of patience
 --   :open :completed :failed :cancelled :expired    listing, by id      :t:<tag>  listing by owner or key, by id
---   :keep      ended jobs by end of retention       :k:<key> :kw:<key>  holder of a concurrency key, and who waits
+--   :keep:<s>  ended jobs whose retention ends in that second (list)   :keeps  those seconds
+--   :k:<key> :kw:<key>  holder of a concurrency key, and who waits
 --   :workers   last beat   :info  what each worker says of itself   :claims  last claim of each worker
 --   :suspects  the one suspect that a worker holds  :ctl  pause, turn, watermark, cursors   :n  counters   :bell  doorbell
 local base = KEYS[1]
--- The state is a packed struct: times are Unix ms in 6 bytes, durations ms; 0 and the empty text mean "none".
-local FIELDS, FORMAT = 34, '>BBBBBBBBBI4HHHHI6I6I6I6I6I6I6I6I6I6I6I6I6I6I4sssss'
-local STATUS, LANE, PRIORITY, PHASE, CONFLICT, OWN_DEADLINE, IN_EXP, FRONT, CHUNKED = 1, 2, 3, 4, 5, 6, 7, 8, 9
-local ATTEMPTS, FAILURES, CRASHES, MAX_ATTEMPTS, MAX_CRASHES = 10, 11, 12, 13, 14
-local CREATED, UPDATED, RUN_AT, STARTED, RENEWED, FIRST_CHUNK = 15, 16, 17, 18, 19, 20
-local CANCEL_AT, COMPLETED, EXPIRES, RESULT_EXPIRES, IDEMPOTENT_UNTIL = 21, 22, 23, 24, 25
-local TIMEOUT, QUEUE_TIMEOUT, RESULT_TTL, BYTES = 26, 27, 28, 29
-local TICKET, GRANT, WORKER, KEY, TAGS = 30, 31, 32, 33, 34
+-- The state is a packed struct, written at every move: times are Unix ms in 6 bytes, durations ms in 5; 0 and the empty text
+-- mean "none".
+local STATE, STATE_FIELDS = '>BBBBBBBBI4HHI6I6I5I4I6I6I6I6I6I6I6ssss', 26
+local STATUS, LANE, PRIORITY, PHASE, IN_EXP, FRONT, CHUNKED, KEYED = 1, 2, 3, 4, 5, 6, 7, 8
+local ATTEMPTS, FAILURES, CRASHES, RUN_AT, EXPIRES, RESULT_TTL, BYTES = 9, 10, 11, 12, 13, 14, 15
+local CREATED, UPDATED, STARTED, RENEWED, FIRST_CHUNK, CANCEL_AT, COMPLETED = 16, 17, 18, 19, 20, 21, 22
+local TICKET, GRANT, WORKER, PROVIDER = 23, 24, 25, 26
+-- The facts are what the submit fixed, written by the client; they follow the state in a job's table.
+local FACTS, ALL_FIELDS = '>BBHHI5I5I5sss', 36
+local CONFLICT, OWN_DEADLINE, MAX_ATTEMPTS, MAX_CRASHES, TIMEOUT, QUEUE_TIMEOUT, IDEMPOTENT_FOR = 27, 28, 29, 30, 31, 32, 33
+local KEY, TAGS, SPEC = 34, 35, 36
+-- Inputs up to this many bytes stand behind the facts; those over LARGE are read by the attempt that needs them.
+local INLINE, LARGE = 1024, 65536
 
 local QUEUED, SCHEDULED, BLOCKED, RUNNING, RETRYING = 1, 2, 3, 4, 5
 local DONE, FAILED, CANCELLED, EXPIRED = 6, 7, 8, 9
@@ -31,16 +37,32 @@ local RECORD = base .. ':j:'
 local now_text = string.format('%.0f', now)
 
 local function pack(job)
-  return struct.pack(FORMAT, unpack(job, 1, FIELDS))
+  return struct.pack(STATE, unpack(job, 1, STATE_FIELDS))
 end
 
-local function parse(packed)
-  return { struct.unpack(FORMAT, packed) }
+local function parse(state)
+  return { struct.unpack(STATE, state) }
+end
+
+local function add_facts(job, facts)
+  job[CONFLICT], job[OWN_DEADLINE], job[MAX_ATTEMPTS], job[MAX_CRASHES], job[TIMEOUT], job[QUEUE_TIMEOUT], job[IDEMPOTENT_FOR],
+    job[KEY], job[TAGS], job[SPEC] = struct.unpack(FACTS, facts)
+  return job
+end
+
+-- The state alone: enough for the moves that every job makes. KEYED tells whether it has a concurrency key.
+local function load_state(id)
+  local state = redis.call('HGET', RECORD .. id, 's')
+  return state and parse(state)
+end
+
+local function load_facts(id, job)
+  return add_facts(job, redis.call('HGET', RECORD .. id, 'f'))
 end
 
 local function load(id)
-  local packed = redis.call('HGET', RECORD .. id, 's')
-  return packed and parse(packed)
+  local job = load_state(id)
+  return job and load_facts(id, job)
 end
 
 local function save(id, job)
@@ -116,7 +138,8 @@ local function flush()
   end
 end
 
--- Of the ids given, those whose channel has a subscriber: their callers publish what became of them.
+-- Of the ids given, those whose channel has a subscriber: their callers publish what became of them. Of many ids all are
+-- returned, behind a '?': the caller asks, since every name and number that passes through Lua costs more than the question.
 local id_prefix = 'job_' .. string.gsub(string.match(base, '{(.+)}'), '%.', '-') .. '-'
 local CHANNEL = base .. ':events:' .. id_prefix
 local function channel(id)
@@ -124,16 +147,19 @@ local function channel(id)
 end
 local function watched(ids)
   local seen = {}
-  for first = 1, #ids, 1000 do
-    local channels = {}
-    for i = first, math.min(first + 999, #ids) do
-      channels[#channels + 1] = CHANNEL .. ids[i]
-    end
-    local subscribers = redis.call('PUBSUB', 'NUMSUB', unpack(channels))
-    for i = 1, #channels do
-      if subscribers[2 * i] > 0 then
-        seen[#seen + 1] = ids[first + i - 1]
-      end
+  if #ids == 0 then
+    return seen
+  elseif #ids > 4 then
+    return { '?', unpack(ids) }
+  end
+  local channels = {}
+  for i, id in ipairs(ids) do
+    channels[i] = CHANNEL .. id
+  end
+  local subscribers = redis.call('PUBSUB', 'NUMSUB', unpack(channels))
+  for i, id in ipairs(ids) do
+    if subscribers[2 * i] > 0 then
+      seen[#seen + 1] = id
     end
   end
   return seen
