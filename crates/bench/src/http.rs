@@ -1,110 +1,106 @@
-//! What a service sees over HTTP: single POSTs per second, and POST → result on an idle fleet.
+//! What a service sees over HTTP: single and bulk POSTs per second, and POST → result on an idle fleet.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+pub(crate) mod bare_api;
+pub(crate) mod client;
+
 use std::time::Instant;
 
-use anyhow::Context as _;
 use hdrhistogram::Histogram;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 
-use crate::bare::input;
+use crate::bare::{BATCH, LANES, input};
+use crate::engine;
+use crate::lanes::{Calls, rate};
 use crate::programs::Program;
+use crate::report::{Aim, Mode, Row};
 use crate::server::Server;
+use crate::size::Size;
+use client::Client;
 
 const CONNECTIONS: usize = 64;
+/// Round trips before the first that counts.
+const WARM_UP: usize = 50;
 
-/// What one round brought.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct HttpFigures {
-    pub(crate) posts_per_s: f64,
-    pub(crate) result_p50_ms: f64,
-    pub(crate) result_p99_ms: f64,
+pub(crate) async fn run(mode: Mode, size: &Size) -> anyhow::Result<Vec<Row>> {
+    let (mut singles, mut bulks) = (Vec::new(), Vec::new());
+    for number in 1..=size.pairs {
+        let server = Server::start(mode == Mode::AofEverysec).await?;
+        let bare = Program::start_bare_api(&server).await?;
+        let theirs = single_posts(&bare, size.posts).await?;
+        drop((bare, server));
+        let server = Server::start(mode == Mode::AofEverysec).await?;
+        let api = Program::start("overshot-api", &server).await?;
+        let ours = single_posts(&api, size.posts).await?;
+        drop((api, server));
+        let server = Server::start(mode == Mode::AofEverysec).await?;
+        let by_library = engine::enqueue(&engine::open(&server)?, size.bulk_posts, BATCH, LANES).await?;
+        drop(server);
+        let server = Server::start(mode == Mode::AofEverysec).await?;
+        let api = Program::start("overshot-api", &server).await?;
+        let by_http = bulk_posts(&api, size.bulk_posts).await?;
+        println!(
+            "  pair {number}: single POSTs/s {ours:.0} of {theirs:.0}, bulk jobs/s {by_http:.0} of {by_library:.0}"
+        );
+        singles.push((ours, theirs));
+        bulks.push((by_http, by_library));
+    }
+    let times = round_trips(mode, size.round_trips).await?;
+    let ms = |quantile| times.value_at_quantile(quantile) as f64 / 1000.0;
+    Ok(vec![
+        Row::paired("single POSTs at 64 connections", "jobs/s", "bare handler", &singles).aim(Aim::AtLeast(0.8)),
+        Row::paired("bulk POSTs of 100 jobs", "jobs/s", "library in bulk", &bulks).aim(Aim::AtLeast(0.5)),
+        Row::new("POST to result on an idle fleet, p50", "ms", ms(0.5)).aim(Aim::AtMost(1.5)),
+        Row::new("POST to result on an idle fleet, p99", "ms", ms(0.99)).aim(Aim::AtMost(5.0)),
+    ])
 }
 
-pub(crate) async fn run(server: &Server, posts: usize, round_trips: usize) -> anyhow::Result<HttpFigures> {
-    let api = Program::start("overshot-api", server).await?;
-    let posts_per_s = single_posts(&api.address, posts).await?;
-    let _worker = Program::start("overshot-worker", server).await?;
+async fn single_posts(api: &Program, posts: usize) -> anyhow::Result<f64> {
+    posting(api, "/api/v1/jobs", body(), (posts, CONNECTIONS), 202).await
+}
+
+async fn bulk_posts(api: &Program, jobs: usize) -> anyhow::Result<f64> {
+    let body = format!(r#"{{"jobs":[{}]}}"#, vec![body(); BATCH].join(","));
+    Ok(posting(api, "/api/v1/jobs/batch", body, (jobs / BATCH, LANES), 200).await? * BATCH as f64)
+}
+
+async fn posting(
+    api: &Program,
+    path: &'static str,
+    body: String,
+    (posts, connections): (usize, usize),
+    expected: u16,
+) -> anyhow::Result<f64> {
+    rate(posts, connections, |_, calls: Calls| {
+        let (address, body) = (api.address.clone(), body.clone());
+        async move {
+            let mut client = Client::connect(&address).await?;
+            let request = client.post(path, &body);
+            while calls.take().is_some() {
+                client.send(&request, expected).await?;
+            }
+            Ok(())
+        }
+    })
+    .await
+}
+
+/// The times from the POST to the result in its answer, in µs, one after the other.
+async fn round_trips(mode: Mode, round_trips: usize) -> anyhow::Result<Histogram<u64>> {
+    let server = Server::start(mode == Mode::AofEverysec).await?;
+    let api = Program::start("overshot-api", &server).await?;
+    let _worker = Program::start("overshot-worker", &server).await?;
     let mut client = Client::connect(&api.address).await?;
     let request = client.post("/api/v1/jobs?wait=30s", &body());
-    // The backlog of the first part has to be gone before the fleet is idle.
-    let mut times = Histogram::<u64>::new(3)?;
-    for number in 0..round_trips + 50 {
+    let mut times = Histogram::new(3)?;
+    for number in 0..round_trips + WARM_UP {
         let began = Instant::now();
-        let status = client.send(&request).await?;
-        anyhow::ensure!(status == 200, "a job waited for was answered with {status}");
-        if number >= 50 {
+        client.send(&request, 200).await?;
+        if number >= WARM_UP {
             times.record(u64::try_from(began.elapsed().as_micros())?)?;
         }
     }
-    let ms = |quantile| times.value_at_quantile(quantile) as f64 / 1000.0;
-    Ok(HttpFigures { posts_per_s, result_p50_ms: ms(0.5), result_p99_ms: ms(0.99) })
+    Ok(times)
 }
 
-async fn single_posts(address: &str, posts: usize) -> anyhow::Result<f64> {
-    let left = Arc::new(AtomicUsize::new(posts));
-    let began = Instant::now();
-    let tasks: Vec<_> = (0..CONNECTIONS)
-        .map(|_| {
-            let (left, address) = (left.clone(), address.to_owned());
-            tokio::spawn(async move {
-                let mut client = Client::connect(&address).await?;
-                let request = client.post("/api/v1/jobs", &body());
-                while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
-                    let status = client.send(&request).await?;
-                    anyhow::ensure!(status == 202, "a POST was answered with {status}");
-                }
-                anyhow::Ok(())
-            })
-        })
-        .collect();
-    for task in tasks {
-        task.await??;
-    }
-    Ok(posts as f64 / began.elapsed().as_secs_f64())
-}
-
-fn body() -> String {
+pub(crate) fn body() -> String {
     format!(r#"{{"task":"chat","input":{}}}"#, input())
-}
-
-/// One kept-alive connection that does the least a client can: a general one would cost as much as the server.
-struct Client {
-    stream: TcpStream,
-    host: String,
-    buffer: Vec<u8>,
-}
-
-impl Client {
-    async fn connect(address: &str) -> anyhow::Result<Self> {
-        let stream = TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
-        Ok(Self { stream, host: address.to_owned(), buffer: Vec::new() })
-    }
-
-    fn post(&self, path: &str, body: &str) -> Vec<u8> {
-        format!(
-            "POST {path} HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-            self.host,
-            body.len()
-        )
-        .into_bytes()
-    }
-
-    /// Sends a request and reads the whole answer; returns its status.
-    async fn send(&mut self, request: &[u8]) -> anyhow::Result<u16> {
-        self.stream.write_all(request).await?;
-        self.buffer.clear();
-        loop {
-            anyhow::ensure!(self.stream.read_buf(&mut self.buffer).await? > 0, "the server closed the connection");
-            let Some(end) = self.buffer.windows(4).position(|window| window == b"\r\n\r\n") else { continue };
-            let head = std::str::from_utf8(&self.buffer[..end])?.to_ascii_lowercase();
-            let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).context("no length")?;
-            if self.buffer.len() >= end + 4 + length.trim().parse::<usize>()? {
-                return Ok(head.split(' ').nth(1).context("no status")?.parse()?);
-            }
-        }
-    }
 }

@@ -4,19 +4,25 @@
 #![allow(clippy::print_stdout, reason = "the table goes to the terminal")]
 
 mod bare;
+mod calls;
 mod drain;
+mod engine;
 mod http;
+mod idle;
+mod lanes;
+mod lone;
 mod programs;
 mod report;
 mod server;
+mod size;
 
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use clap::Parser;
+use clap::{Parser, Subcommand};
 
-use report::{Figures, Mode};
-use server::Server;
+use report::{Mode, Report};
+use size::Size;
 
 /// Measures Overshot on private redis-servers of its own.
 #[derive(Debug, Parser)]
@@ -24,65 +30,52 @@ struct Options {
     /// Fewer jobs and pairs: for every day.
     #[arg(long)]
     fast: bool,
-    /// Where the tables go, as JSON and Markdown.
+    /// Only the parts of these names.
+    #[arg(long, value_name = "PART")]
+    only: Vec<String>,
+    /// Where the tables and the plots go.
     #[arg(long, default_value = "bench-results")]
     out: PathBuf,
+    #[command(subcommand)]
+    role: Option<Role>,
 }
 
-/// How much is measured.
-#[derive(Debug, Clone, Copy)]
-struct Size {
-    /// Jobs of one drain.
-    jobs: usize,
-    /// Pairs of which the median is taken.
-    pairs: usize,
-    /// Single POSTs of one round.
-    posts: usize,
-    /// Sequential POST → result round trips.
-    round_trips: usize,
+#[derive(Debug, Subcommand)]
+enum Role {
+    /// Serves what single POSTs are held against.
+    #[command(hide = true)]
+    BareApi {
+        /// The server that it writes to.
+        redis: String,
+    },
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let options = Options::parse();
-    let size = if options.fast {
-        Size { jobs: 10_000, pairs: 3, posts: 5_000, round_trips: 500 }
-    } else {
-        Size { jobs: 50_000, pairs: 5, posts: 20_000, round_trips: 2_000 }
-    };
-    let mut figures = Figures::new(size.jobs);
+    if let Some(Role::BareApi { redis }) = options.role {
+        return http::bare_api::serve(&redis).await;
+    }
+    let size = if options.fast { Size::fast() } else { Size::full() };
+    let wanted = |part: &str| options.only.is_empty() || options.only.iter().any(|only| only == part);
+    let mut report = Report::new(options.fast);
     for mode in [Mode::AofOff, Mode::AofEverysec] {
-        println!("measuring with {mode} …");
-        measure(mode, size, &mut figures).await.with_context(|| format!("with {mode}"))?;
+        macro_rules! part {
+            ($part:ident) => {
+                if wanted(stringify!($part)) {
+                    println!("{mode}: {} …", stringify!($part));
+                    let rows = $part::run(mode, &size).await;
+                    report.add(mode, rows.with_context(|| format!("{}, {mode}", stringify!($part)))?)?;
+                }
+            };
+        }
+        part!(drain);
+        part!(http);
+        part!(lone);
+        part!(idle);
     }
-    println!("\n{}", figures.markdown());
-    figures.write(&options.out)?;
+    println!("\n{report}");
+    report.write(&options.out)?;
     println!("written to {}", options.out.display());
-    Ok(())
-}
-
-async fn measure(mode: Mode, size: Size, figures: &mut Figures) -> anyhow::Result<()> {
-    for pair in 0..size.pairs {
-        // Each side has a server of its own, one after the other: neither inherits the other's memory.
-        let server = Server::start(mode == Mode::AofEverysec).await?;
-        let bare = bare::run(&server, size.jobs).await?;
-        drop(server);
-        let server = Server::start(mode == Mode::AofEverysec).await?;
-        let ours = drain::run(&server, size.jobs).await?;
-        drop(server);
-        println!(
-            "  pair {}: bare {:.0} enqueued/s, {:.0} drained/s; overshot {:.0} and {:.0}",
-            pair + 1,
-            bare.enqueued_per_s,
-            bare.drained_per_s,
-            ours.enqueued_per_s,
-            ours.drained_per_s
-        );
-        figures.add_pair(mode, &bare, &ours);
-    }
-    let server = Server::start(mode == Mode::AofEverysec).await?;
-    let http = http::run(&server, size.posts, size.round_trips).await?;
-    println!("  http: {:.0} posts/s, {:.2} ms p50 to the result", http.posts_per_s, http.result_p50_ms);
-    figures.add_http(mode, &http);
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! A private redis-server for one measurement.
 
+use std::collections::HashMap;
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -14,11 +16,12 @@ pub(crate) struct Server {
 }
 
 impl Server {
+    /// Starts one, empty; with an append-only file it is synced every second.
     pub(crate) async fn start(append_only: bool) -> anyhow::Result<Self> {
         let directory = tempfile::tempdir()?;
         let process = Command::new("redis-server")
-            .args(["--port", "0", "--save", "", "--unixsocket", "redis.sock", "--appendonly"])
-            .arg(if append_only { "yes" } else { "no" })
+            .args(["--port", "0", "--save", "", "--unixsocket", "redis.sock", "--appendfsync", "everysec"])
+            .args(["--appendonly", if append_only { "yes" } else { "no" }])
             .current_dir(directory.path())
             .stdout(Stdio::null())
             .kill_on_drop(true)
@@ -35,10 +38,30 @@ impl Server {
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("unix://{}/redis.sock", self.directory.path().display())
+        format!("unix://{}", self.socket().display())
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.directory.path().join("redis.sock")
     }
 
     pub(crate) async fn connect(&self) -> anyhow::Result<redis::aio::MultiplexedConnection> {
         Ok(redis::Client::open(self.url())?.get_multiplexed_async_connection().await?)
+    }
+
+    /// A section of `INFO`, by field.
+    pub(crate) async fn info(&self, section: &str) -> anyhow::Result<HashMap<String, String>> {
+        let text: String = redis::cmd("INFO").arg(section).query_async(&mut self.connect().await?).await?;
+        let fields = text.lines().filter_map(|line| line.split_once(':'));
+        Ok(fields.map(|(name, value)| (name.to_owned(), value.trim_end().to_owned())).collect())
+    }
+
+    /// The seconds of CPU that the server used since its start, in user and kernel mode.
+    pub(crate) async fn cpu_s(&self) -> anyhow::Result<f64> {
+        let info = self.info("cpu").await?;
+        ["used_cpu_user", "used_cpu_sys"]
+            .iter()
+            .map(|name| Ok(info.get(*name).context("INFO cpu lacks a field")?.parse::<f64>()?))
+            .sum()
     }
 }

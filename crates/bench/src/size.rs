@@ -1,0 +1,54 @@
+//! How much is measured: a full form, and a fast one for every day.
+
+/// The counts of one run; every part has its own.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Size {
+    /// Pairs of which a ratio is the median.
+    pub(crate) pairs: usize,
+
+    // The engine and what it costs.
+    /// Jobs of one drain.
+    pub(crate) jobs: usize,
+    /// Jobs of one round of single enqueues.
+    pub(crate) singles: usize,
+    /// Lone jobs whose calls are counted.
+    pub(crate) lone_jobs: usize,
+    /// How long an idle fleet is watched, in seconds.
+    pub(crate) idle_s: u64,
+
+    // HTTP.
+    /// Single POSTs of one round.
+    pub(crate) posts: usize,
+    /// Jobs of one round of bulk POSTs.
+    pub(crate) bulk_posts: usize,
+    /// Sequential POST → result round trips.
+    pub(crate) round_trips: usize,
+}
+
+impl Size {
+    pub(crate) fn full() -> Self {
+        Self {
+            pairs: 5,
+            jobs: 50_000,
+            singles: 50_000,
+            lone_jobs: 200,
+            idle_s: 20,
+            posts: 40_000,
+            bulk_posts: 50_000,
+            round_trips: 2_000,
+        }
+    }
+
+    pub(crate) fn fast() -> Self {
+        Self {
+            pairs: 3,
+            jobs: 10_000,
+            singles: 10_000,
+            lone_jobs: 50,
+            idle_s: 5,
+            posts: 8_000,
+            bulk_posts: 10_000,
+            round_trips: 500,
+        }
+    }
+}
