@@ -4,6 +4,7 @@ mod access;
 mod admission;
 mod control;
 mod events;
+mod groups;
 mod idempotency;
 mod keys;
 mod listing;

@@ -1,5 +1,6 @@
 //! What all requests share.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use overshot_common::config::{Config, PoolConfig};
@@ -16,6 +17,7 @@ use crate::error::ApiError;
 use crate::handlers::health::Ping;
 use crate::metrics_page::Page;
 use crate::redis_watch::{RedisState, RedisWatch};
+use crate::submit::groups::Groups;
 
 /// How long one call on the queue may take, reconnects included.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -27,6 +29,8 @@ const PROBE_PATIENCE: Duration = Duration::from_secs(1);
 pub(crate) struct App {
     pub(crate) config: Config,
     pub(crate) queue: Queue,
+    /// Single submits on their way to the queue.
+    pub(crate) groups: Arc<Groups>,
     /// The queue on a connection of its own, for probes and scrapes.
     pub(crate) probe: Queue,
     pub(crate) events: Events,
@@ -61,6 +65,7 @@ impl App {
             tokens: Tokens::new(config.api_tokens.iter().map(|token| token.expose())),
             events: Events::start(&queue),
             config,
+            groups: Groups::new(queue.clone()),
             queue,
             probe,
             upkeep: handle,

@@ -13,6 +13,8 @@ use crate::app::App;
 use crate::error::ApiError;
 use crate::wire::job::SubmitRequest;
 
+pub(crate) mod groups;
+
 #[cfg(test)]
 mod tests;
 

@@ -69,8 +69,7 @@ async fn accept(
     };
     let shard = &prepared.job.id.shard;
     let pool = app.config.pool(&shard.pool).ok_or_else(ApiError::pool_not_found)?;
-    let submitted = app.queue.enqueue(shard, app.limits(pool), std::slice::from_ref(&prepared.job)).await?;
-    let submitted = submitted.into_iter().next().ok_or_else(|| ApiError::internal("enqueue answered nothing"))?;
+    let submitted = app.groups.enqueue(app.limits(pool), &prepared.job).await?;
     let (job, known) = submit::conclude(app, prepared, ours, submitted).await?;
     Ok((job, news, known))
 }
