@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::header::LOCATION;
+use axum::http::header::{CONTENT_TYPE, LOCATION};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use overshot_common::ids::JobId;
@@ -165,7 +165,9 @@ pub(crate) async fn annotate(
 
 /// A job and where to find it.
 fn located(status: StatusCode, job: &Job) -> Response {
-    (status, [(LOCATION, format!("/api/v1/jobs/{}", job.id))], Json(job)).into_response()
+    let body = serde_json::to_vec(job).expect("texts, numbers and times always serialize");
+    let location = format!("/api/v1/jobs/{}", job.id);
+    (status, [(LOCATION, location), (CONTENT_TYPE, "application/json".to_owned())], body).into_response()
 }
 
 /// The header `Idempotency-Key`: a structured string or a bare token.

@@ -1,7 +1,7 @@
 //! Single submits that come together go to Redis together.
 //!
-//! A script costs as much to begin as a job costs within it. So while calls are under way, what comes waits and goes in
-//! one call; on an idle API a submit goes at once and alone.
+//! A script costs as much to begin as a job costs within it. So while a call of the shard is under way, what comes waits
+//! and goes in the next one; on an idle API a submit goes at once and alone.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,8 +10,6 @@ use overshot_common::ids::Shard;
 use overshot_common::queue::{Error, Limits, NewJob, Queue, Submitted};
 use tokio::sync::oneshot;
 
-/// Most calls of one shard under way together: while one runs in Redis, the next is made ready.
-const CALLS_MAX: usize = 2;
 /// Most jobs of a call, and most bytes of each: together they fit one script, so that a group fails or goes as one.
 const JOBS_MAX: usize = 100;
 const BYTES_MAX: usize = 10 << 10;
@@ -27,7 +25,8 @@ pub(crate) struct Groups {
 #[derive(Debug, Default)]
 struct Lane {
     waiting: Vec<Waiting>,
-    calls: usize,
+    /// Whether a call is under way, or about to be.
+    calling: bool,
 }
 
 #[derive(Debug)]
@@ -62,9 +61,7 @@ impl Groups {
         let mut lanes = self.lanes();
         let lane = lanes.entry(waiting.job.id.shard.clone()).or_default();
         lane.waiting.push(waiting);
-        let free = lane.calls < CALLS_MAX;
-        lane.calls += usize::from(free);
-        free
+        !std::mem::replace(&mut lane.calling, true)
     }
 
     fn lanes(&self) -> MutexGuard<'_, HashMap<Shard, Lane>> {
@@ -116,7 +113,7 @@ impl Call {
     fn next(&mut self) -> Option<Vec<Waiting>> {
         let group = self.of_lane(|lane| {
             let group = lane.take(JOBS_MAX);
-            lane.calls -= usize::from(group.is_empty());
+            lane.calling = !group.is_empty();
             group
         });
         self.over = group.is_empty();
@@ -132,7 +129,7 @@ impl Drop for Call {
     fn drop(&mut self) {
         // Only a panic ends it early.
         if !self.over {
-            self.of_lane(|lane| lane.calls -= 1);
+            self.of_lane(|lane| lane.calling = false);
         }
     }
 }
