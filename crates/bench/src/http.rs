@@ -17,19 +17,21 @@ use crate::size::Size;
 use client::Client;
 
 const CONNECTIONS: usize = 64;
+const BARE: &str = "bare handler";
 /// Round trips before the first that counts.
 const WARM_UP: usize = 50;
 
 pub(crate) async fn run(mode: Mode, size: &Size) -> anyhow::Result<Vec<Row>> {
     let (mut singles, mut bulks) = (Vec::new(), Vec::new());
+    let (mut api_cpu, mut redis_cpu) = (Vec::new(), Vec::new());
     for number in 1..=size.pairs {
         let server = Server::start(mode == Mode::AofEverysec).await?;
         let bare = Program::start_bare_api(&server).await?;
-        let theirs = single_posts(&bare, size.posts).await?;
+        let theirs = single_posts(&bare, &server, size.posts).await?;
         drop((bare, server));
         let server = Server::start(mode == Mode::AofEverysec).await?;
         let api = Program::start("overshot-api", &server).await?;
-        let ours = single_posts(&api, size.posts).await?;
+        let ours = single_posts(&api, &server, size.posts).await?;
         drop((api, server));
         let server = Server::start(mode == Mode::AofEverysec).await?;
         let by_library = engine::enqueue(&engine::open(&server)?, size.bulk_posts, BATCH, LANES).await?;
@@ -38,23 +40,42 @@ pub(crate) async fn run(mode: Mode, size: &Size) -> anyhow::Result<Vec<Row>> {
         let api = Program::start("overshot-api", &server).await?;
         let by_http = bulk_posts(&api, size.bulk_posts).await?;
         println!(
-            "  pair {number}: single POSTs/s {ours:.0} of {theirs:.0}, bulk jobs/s {by_http:.0} of {by_library:.0}"
+            "  pair {number}: single POSTs/s {:.0} of {:.0}, bulk jobs/s {by_http:.0} of {by_library:.0}",
+            ours.per_s, theirs.per_s
         );
-        singles.push((ours, theirs));
+        singles.push((ours.per_s, theirs.per_s));
+        api_cpu.push((ours.api_cpu_us, theirs.api_cpu_us));
+        redis_cpu.push((ours.redis_cpu_us, theirs.redis_cpu_us));
         bulks.push((by_http, by_library));
     }
     let times = round_trips(mode, size.round_trips).await?;
     let ms = |quantile| times.value_at_quantile(quantile) as f64 / 1000.0;
     Ok(vec![
-        Row::paired("single POSTs at 64 connections", "jobs/s", "bare handler", &singles).aim(Aim::AtLeast(0.8)),
+        Row::paired("single POSTs at 64 connections", "jobs/s", BARE, &singles).aim(Aim::AtLeast(0.8)),
+        Row::paired("CPU of the API per single POST", "µs/job", BARE, &api_cpu),
+        Row::paired("CPU of Redis per single POST", "µs/job", BARE, &redis_cpu),
         Row::paired("bulk POSTs of 100 jobs", "jobs/s", "library in bulk", &bulks).aim(Aim::AtLeast(0.5)),
         Row::new("POST to result on an idle fleet, p50", "ms", ms(0.5)).aim(Aim::AtMost(1.5)),
         Row::new("POST to result on an idle fleet, p99", "ms", ms(0.99)).aim(Aim::AtMost(5.0)),
     ])
 }
 
-async fn single_posts(api: &Program, posts: usize) -> anyhow::Result<f64> {
-    posting(api, "/api/v1/jobs", body(), (posts, CONNECTIONS), 202).await
+/// What a round of single POSTs brought, and what it cost per job.
+struct Singles {
+    per_s: f64,
+    api_cpu_us: f64,
+    redis_cpu_us: f64,
+}
+
+async fn single_posts(api: &Program, server: &Server, posts: usize) -> anyhow::Result<Singles> {
+    let (api_before, redis_before) = (api.cpu_s()?, server.cpu_s().await?);
+    let per_s = posting(api, "/api/v1/jobs", body(), (posts, CONNECTIONS), 202).await?;
+    let per_job = |seconds: f64| seconds * 1e6 / posts as f64;
+    Ok(Singles {
+        per_s,
+        api_cpu_us: per_job(api.cpu_s()? - api_before),
+        redis_cpu_us: per_job(server.cpu_s().await? - redis_before),
+    })
 }
 
 async fn bulk_posts(api: &Program, jobs: usize) -> anyhow::Result<f64> {

@@ -45,7 +45,7 @@ impl Size {
             jobs: 10_000,
             singles: 10_000,
             lone_jobs: 50,
-            idle_s: 5,
+            idle_s: 6,
             posts: 8_000,
             bulk_posts: 10_000,
             round_trips: 500,

@@ -72,3 +72,29 @@ where
         .draw()?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::Mode;
+
+    #[test]
+    fn both_ways_to_keep_the_data_are_lines_of_one_picture() {
+        for right in [50.0, 500_000.0] {
+            let curve = |mode| In {
+                mode,
+                what: Curve {
+                    name: "claim-cost",
+                    title: "Claim",
+                    x: "queued jobs",
+                    y: "µs",
+                    lines: vec![("claim".to_owned(), vec![(1000.0_f64.min(right / 2.0), 10.0), (right, 12.0)])],
+                },
+            };
+            let directory = tempfile::tempdir().unwrap();
+            write(&[curve(Mode::AofOff), curve(Mode::AofEverysec)], directory.path()).unwrap();
+            let svg = std::fs::read_to_string(directory.path().join("claim-cost.svg")).unwrap();
+            assert!(svg.contains("claim, AOF off") && svg.contains("claim, AOF everysec"), "{svg}");
+        }
+    }
+}

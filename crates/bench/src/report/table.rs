@@ -47,3 +47,38 @@ fn number(value: f64) -> String {
         _ => format!("{value:.4}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Aim, Mode, Report};
+    use super::*;
+
+    fn rows() -> Report {
+        let mut report = Report::new(true);
+        let missed = Row::paired("drain", "jobs/s", "bare client", &[(1.0, 4.0), (50.0, 100.0), (300.0, 1000.0)]);
+        let met = Row::new("time to the result", "ms", 0.7).aim(Aim::AtMost(1.5));
+        report.add(Mode::AofOff, vec![missed.aim(Aim::AtLeast(0.6)), met]).unwrap();
+        report
+    }
+
+    #[test]
+    fn a_ratio_is_the_median_of_the_pairs_and_is_held_against_the_aim() {
+        let text = markdown(&rows().rows);
+        assert!(
+            text.contains("| AOF off | drain, jobs/s | 50.0 | 100 (bare client) | 0.30 | ≥ 0.6 | **missed** |"),
+            "{text}"
+        );
+        assert!(text.contains("| AOF off | time to the result, ms | 0.70 |  |  | ≤ 1.5 | met |"), "{text}");
+    }
+
+    #[test]
+    fn a_figure_that_is_no_number_fails_the_run() {
+        let mut report = Report::new(true);
+        for row in
+            [Row::new("x", "s", f64::NAN), Row::paired("x", "s", "y", &[]), Row::paired("x", "s", "y", &[(1.0, 0.0)])]
+        {
+            assert!(report.add(Mode::AofOff, vec![row]).is_err());
+        }
+        assert!(report.add(Mode::AofOff, Vec::new()).is_err(), "a part that brings nothing");
+    }
+}
