@@ -46,8 +46,10 @@ async fn watch(server: &Server, fleet: &[Program], window: Duration) -> anyhow::
     let (redis, programs) = (server.cpu_s().await?, used()?);
     let seconds = began.elapsed().as_secs_f64();
     let mut sent = watch.end(server).await?;
-    // This program's own.
-    sent.remove("info");
+    // This program's own: the look at the CPU, and what the client says of itself on a new connection.
+    for own in ["info", "client", "hello"] {
+        sent.remove(own);
+    }
     Ok(Idle {
         calls: sent.values().sum::<u64>() as f64 / seconds,
         redis_cpu: (redis - redis_before) / seconds,
