@@ -75,7 +75,9 @@ async fn serve(listener: TcpListener, app: Arc<App>, stopping: CancellationToken
         }
     });
     let upkeep = tokio::spawn(metrics_page::upkeep(stopping.clone()));
-    let server = axum::serve(listener, router::router(app)).with_graceful_shutdown(stopping.clone().cancelled_owned());
+    // Made once: left to itself, the server puts the routes together again for each connection, and keeps them with it.
+    let service = router::router(app).into_make_service();
+    let server = axum::serve(listener, service).with_graceful_shutdown(stopping.clone().cancelled_owned());
     let too_long = async {
         stopping.cancelled().await;
         tokio::time::sleep(DRAIN).await;

@@ -1,21 +1,28 @@
 //! The stream of a job's events, as `text/event-stream`: replay, then follow, each piece of output in order and once.
+//!
+//! A stream mostly waits, and there are many: what it does rarely has its future on the heap, so that all of them do not
+//! hold the room for it.
 
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
 use overshot_common::ids::JobId;
-use overshot_common::job::{Job, Phase, Status};
-use overshot_common::queue::{ChunkId, Event, EventKind, Subscription};
-use tokio::time::{Instant, Interval, MissedTickBehavior};
+use overshot_common::job::{Job, Phase};
+use overshot_common::queue::{ChunkId, Event, EventKind, Queue, Subscription};
+use tokio::time::{Instant, Sleep, sleep_until};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use crate::app::App;
 use crate::wait::REREAD;
 
 mod follower;
+mod heard;
 
 use follower::{Follower, Live, Out};
+use heard::{Heard, StatusKey};
 
 /// How often a silent line bears a comment, so that nobody between closes it.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -32,10 +39,12 @@ pub(crate) struct Stream {
     ready: VecDeque<Out>,
     step: Step,
     last_status: Option<StatusKey>,
-    reread: Interval,
-    /// Whether output came over pub/sub since the record was last read.
-    heard_output: bool,
+    /// When output came over pub/sub, or the record was read because none did.
+    fresh_at: Instant,
     quiet_since: Instant,
+    /// These two wait as long as the stream does: made anew for each piece, they would cost more than it.
+    alarm: Pin<Box<Sleep>>,
+    stopping: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
 /// What to do once all that is ready was sent.
@@ -45,34 +54,16 @@ enum Step {
     /// Read the next kept chunks; with the ended job, if it has ended.
     Replay(Option<Box<Job>>),
     Follow,
+    /// Tell that the job has ended.
+    Done(Box<Job>),
     End,
-}
-
-/// What makes a change of status worth an event.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct StatusKey {
-    status: Status,
-    phase: Option<Phase>,
-    attempts: u32,
-    cancelling: bool,
-}
-
-impl StatusKey {
-    fn of(job: &Job) -> Self {
-        Self {
-            status: job.status,
-            phase: job.phase,
-            attempts: job.attempts,
-            cancelling: job.cancel_requested_at.is_some(),
-        }
-    }
 }
 
 impl Stream {
     /// A stream of `job`'s events after `last`; `news` was subscribed before `job` was read.
     pub(crate) fn new(app: Arc<App>, job: Job, news: Subscription, last: Option<ChunkId>) -> Self {
-        let mut reread = tokio::time::interval_at(Instant::now() + REREAD, REREAD);
-        reread.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let now = Instant::now();
+        let stopping = Box::pin(app.stopping.clone().cancelled_owned());
         Self {
             app,
             id: job.id.clone(),
@@ -81,9 +72,10 @@ impl Stream {
             ready: VecDeque::new(),
             step: Step::Begin(Box::new(job)),
             last_status: None,
-            reread,
-            heard_output: false,
-            quiet_since: Instant::now(),
+            fresh_at: now,
+            quiet_since: now,
+            alarm: Box::pin(sleep_until(now + REREAD)),
+            stopping,
         }
     }
 
@@ -97,7 +89,7 @@ impl Stream {
     async fn advance(&mut self) -> Option<Bytes> {
         loop {
             if let Some(out) = self.ready.pop_front() {
-                return Some(frame(out.event, out.id, &out.data));
+                return Some(frame(out.event, &out.id_text(), &out.data));
             }
             match std::mem::replace(&mut self.step, Step::End) {
                 Step::Begin(job) => {
@@ -106,7 +98,7 @@ impl Stream {
                     return Some(status);
                 }
                 Step::Replay(ended) => {
-                    if let Some(piece) = self.replay(ended).await {
+                    if let Some(piece) = Box::pin(self.replay(ended)).await {
                         return Some(piece);
                     }
                 }
@@ -116,6 +108,7 @@ impl Stream {
                         return Some(piece);
                     }
                 }
+                Step::Done(job) => return Some(frame(EventKind::Done, "", Event::of_job(&job).data.get())),
                 Step::End => return None,
             }
             if self.app.stopping.is_cancelled() {
@@ -127,32 +120,32 @@ impl Stream {
     /// Reads a page of kept chunks; after the last one, goes on to follow or to the end.
     async fn replay(&mut self, ended: Option<Box<Job>>) -> Option<Bytes> {
         match self.app.queue.chunks(&self.id, self.follower.last()).await {
-            Ok(page) if page.is_empty() => match ended {
-                Some(job) => {
-                    let event = Event::of_job(&job);
-                    return Some(frame(EventKind::Done, None, event.data.get()));
-                }
-                None => self.step = Step::Follow,
-            },
             Ok(page) => {
+                // What came after the last page was read is heard.
+                let last = page.len() < Queue::CHUNK_PAGE;
                 for chunk in page {
                     self.follower.replayed(chunk, &mut self.ready);
                 }
-                self.step = Step::Replay(ended);
+                self.step = match ended {
+                    ended if !last => Step::Replay(ended),
+                    Some(job) => Step::Done(job),
+                    None => Step::Follow,
+                };
+                None
             }
             Err(error) => {
                 tracing::debug!(%error, "chunks not read");
                 self.step = Step::Replay(ended);
-                return self.pause().await;
+                self.pause().await
             }
         }
-        None
     }
 
     /// Waits for the next thing to happen.
     async fn follow(&mut self) -> Option<Bytes> {
         tokio::select! {
-            () = self.app.stopping.cancelled() => {
+            biased;
+            () = &mut self.stopping => {
                 self.step = Step::End;
                 None
             }
@@ -160,40 +153,58 @@ impl Stream {
                 Some(message) => self.heard(&message).await,
                 None => {
                     self.step = Step::Replay(None);
-                    self.look(false).await
+                    Box::pin(self.look(false)).await
                 }
             },
-            _ = self.reread.tick() => {
-                // While output comes, nothing was missed; in silence, something may have been.
-                if !std::mem::take(&mut self.heard_output) && self.streaming() {
-                    self.step = Step::Replay(None);
-                }
-                self.look(false).await
-            }
-            () = tokio::time::sleep_until(self.quiet_since + KEEP_ALIVE) => Some(ping()),
+            () = &mut self.alarm => self.check().await,
         }
     }
 
+    /// Reads again what may have been missed, after a silence; keeps the line open.
+    async fn check(&mut self) -> Option<Bytes> {
+        let now = Instant::now();
+        // While output comes, nothing was missed; the alarm stays where it is until it goes off.
+        let due = self.fresh_at + REREAD;
+        if now < due {
+            self.alarm.as_mut().reset(due);
+            return None;
+        }
+        self.fresh_at = now;
+        self.alarm.as_mut().reset(now + REREAD);
+        if self.streaming() {
+            self.step = Step::Replay(None);
+        }
+        let news = Box::pin(self.look(false)).await;
+        news.or_else(|| (self.quiet_since.elapsed() + REREAD > KEEP_ALIVE).then(ping))
+    }
+
     async fn heard(&mut self, message: &str) -> Option<Bytes> {
-        let event = serde_json::from_str::<Event>(message).ok();
-        match event {
-            Some(Event { event: EventKind::Chunk | EventKind::Attempt, id, data }) => {
-                match self.follower.live(id.parse().ok(), data.get()) {
-                    Live::Next(out) => {
-                        self.heard_output = true;
-                        return Some(frame(out.event, out.id, &out.data));
-                    }
-                    Live::Known => {}
-                    Live::Gap => self.step = Step::Replay(None),
+        let Ok(heard) = serde_json::from_str::<Heard<'_>>(message) else { return Box::pin(self.look(true)).await };
+        match heard.event {
+            EventKind::Chunk | EventKind::Attempt => match self.follower.live(heard.id.parse().ok()) {
+                Live::Next => {
+                    self.fresh_at = Instant::now();
+                    Some(frame(heard.event, &heard.id, heard.data.get()))
                 }
-                None
-            }
-            Some(Event { event: EventKind::Truncated, .. }) => {
+                Live::Known => None,
+                Live::Gap => {
+                    self.step = Step::Replay(None);
+                    None
+                }
+            },
+            EventKind::Truncated => {
                 self.step = Step::Replay(None);
                 None
             }
-            // Announcements of two changes may overtake each other: the record tells which is the newer.
-            Some(Event { event: EventKind::Status | EventKind::Done, .. }) | None => self.look(true).await,
+            EventKind::Status => match heard.status().filter(|told| told.is_newer_than(self.last_status.as_ref())) {
+                Some(told) => {
+                    self.last_status = Some(told);
+                    Some(frame(EventKind::Status, "", heard.data.get()))
+                }
+                // Announcements of two changes may overtake each other: the record tells which is the newer.
+                None => Box::pin(self.look(true)).await,
+            },
+            EventKind::Done => Box::pin(self.look(true)).await,
         }
     }
 
@@ -204,7 +215,7 @@ impl Stream {
                 self.step = Step::Replay(Some(Box::new(job)));
                 None
             }
-            Ok(Some(job)) if told || self.last_status != Some(StatusKey::of(&job)) => Some(self.status(&job)),
+            Ok(Some(job)) if told || self.is_news(&job) => Some(self.status(&job)),
             Ok(Some(_)) => None,
             Ok(None) => {
                 self.step = Step::End;
@@ -221,17 +232,19 @@ impl Stream {
         self.last_status.as_ref().is_some_and(|last| last.phase == Some(Phase::Streaming))
     }
 
+    fn is_news(&self, job: &Job) -> bool {
+        self.last_status.as_ref().is_none_or(|last| last.differs_from(&StatusKey::of(job)))
+    }
+
     fn status(&mut self, job: &Job) -> Bytes {
         self.last_status = Some(StatusKey::of(job));
-        let bare = Job { result: None, usage: None, input: None, ..job.clone() };
-        let data = serde_json::to_string(&bare).expect("a job always serializes");
-        frame(EventKind::Status, None, &data)
+        frame(EventKind::Status, "", Event::of_job(job).data.get())
     }
 
     /// Waits a little; a line that is silent for long gets its comment here too.
     async fn pause(&mut self) -> Option<Bytes> {
         tokio::select! {
-            () = self.app.stopping.cancelled() => self.step = Step::End,
+            () = &mut self.stopping => self.step = Step::End,
             () = tokio::time::sleep(PAUSE) => {}
         }
         (self.quiet_since.elapsed() >= KEEP_ALIVE).then(ping)
@@ -242,8 +255,9 @@ fn ping() -> Bytes {
     Bytes::from_static(b": ping\n\n")
 }
 
-/// Writes one event. In JSON a line break can only stand between tokens, where a space does as well.
-fn frame(event: EventKind, id: Option<ChunkId>, data: &str) -> Bytes {
+/// Writes one event; an empty `id` is none. In JSON a line break can only stand between tokens, where a space does as
+/// well.
+fn frame(event: EventKind, id: &str, data: &str) -> Bytes {
     let name = match event {
         EventKind::Status => "status",
         EventKind::Chunk => "chunk",
@@ -251,8 +265,16 @@ fn frame(event: EventKind, id: Option<ChunkId>, data: &str) -> Bytes {
         EventKind::Truncated => "truncated",
         EventKind::Done => "done",
     };
-    let id = id.map(|id| format!("id: {id}\n")).unwrap_or_default();
-    let data =
-        if data.contains(['\n', '\r']) { data.replace(['\n', '\r'], " ").into() } else { std::borrow::Cow::from(data) };
-    Bytes::from(format!("{id}event: {name}\ndata: {data}\n\n"))
+    let mut frame = String::with_capacity(id.len() + name.len() + data.len() + "id: \nevent: \ndata: \n\n".len());
+    if !id.is_empty() {
+        frame.extend(["id: ", id, "\n"]);
+    }
+    frame.extend(["event: ", name, "\ndata: "]);
+    if data.bytes().any(|byte| matches!(byte, b'\n' | b'\r')) {
+        frame.push_str(&data.replace(['\n', '\r'], " "));
+    } else {
+        frame.push_str(data);
+    }
+    frame.push_str("\n\n");
+    Bytes::from(frame)
 }

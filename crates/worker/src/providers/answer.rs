@@ -71,20 +71,16 @@ impl Answer {
 /// A string, `null`, or a list of parts, of which the texts count.
 fn text_of(value: &RawValue) -> Result<String, &'static str> {
     #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Content {
-        Text(String),
-        Parts(Vec<Part>),
-    }
-    #[derive(Deserialize)]
     struct Part {
         #[serde(default)]
         text: Option<String>,
     }
-    match serde_json::from_str::<Option<Content>>(value.get()) {
+    if value.get().starts_with('"') {
+        return serde_json::from_str(value.get()).map_err(|_| "a text of the answer is not a string");
+    }
+    match serde_json::from_str::<Option<Vec<Part>>>(value.get()) {
         Ok(None) => Ok(String::new()),
-        Ok(Some(Content::Text(text))) => Ok(text),
-        Ok(Some(Content::Parts(parts))) => Ok(parts.into_iter().filter_map(|part| part.text).collect()),
+        Ok(Some(parts)) => Ok(parts.into_iter().filter_map(|part| part.text).collect()),
         Err(_) => Err("a text of the answer is not a string"),
     }
 }
