@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use redis::{Cmd, FromRedisValue as _, Value};
 
 use crate::ids::{JobId, LocalId, Shard, WorkerId};
@@ -36,6 +37,9 @@ pub use scripts::Clock;
 pub use submit::{Limits, NewJob, Reservation, Submitted};
 pub use upkeep::{Promoted, ReclaimPolicy, Reclaimed};
 pub use work::{Claim, ClaimedJob, Held, Output, Renewal, Settled, Settlement, Verdict};
+
+/// How many changes of jobs are announced at the same time.
+const ANNOUNCED_AT_ONCE: usize = 64;
 
 /// A handle on the queue; cheap to clone. All methods are cancel safe in this sense: dropping one may leave its move
 /// done or not done, never half done.
@@ -139,11 +143,14 @@ impl Queue {
         let (queue, shard) = (self.clone(), shard.clone());
         tokio::spawn(async move {
             let watched = if unsure { queue.watched(&shard, ids).await } else { Ok(ids) };
-            for local in watched.unwrap_or_default() {
+            // At the same time: calls that are under way together share their way to Redis and back.
+            let announce = async |local| {
                 if let Err(error) = queue.announce_one(&JobId { shard: shard.clone(), local }).await {
                     tracing::debug!(%error, "event not announced");
                 }
-            }
+            };
+            let watched = futures_util::stream::iter(watched.unwrap_or_default());
+            watched.for_each_concurrent(ANNOUNCED_AT_ONCE, announce).await;
         });
         Ok(())
     }
