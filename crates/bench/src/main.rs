@@ -12,6 +12,7 @@ mod idle;
 mod lanes;
 mod lone;
 mod programs;
+mod relay;
 mod report;
 mod server;
 mod size;
@@ -73,6 +74,7 @@ async fn main() -> anyhow::Result<()> {
         part!(http);
         part!(lone);
         part!(idle);
+        part!(relay);
     }
     println!("\n{report}");
     report.write(&options.out)?;

@@ -23,6 +23,12 @@ pub(crate) struct Size {
     pub(crate) bulk_posts: usize,
     /// Sequential POST → result round trips.
     pub(crate) round_trips: usize,
+
+    // The relay.
+    /// Rounds of which a delay is the median.
+    pub(crate) relay_rounds: usize,
+    /// How long the tokens of one round come, in seconds.
+    pub(crate) relay_s: u32,
 }
 
 impl Size {
@@ -36,6 +42,8 @@ impl Size {
             posts: 40_000,
             bulk_posts: 50_000,
             round_trips: 2_000,
+            relay_rounds: 5,
+            relay_s: 5,
         }
     }
 
@@ -49,6 +57,8 @@ impl Size {
             posts: 8_000,
             bulk_posts: 10_000,
             round_trips: 500,
+            relay_rounds: 3,
+            relay_s: 1,
         }
     }
 }
