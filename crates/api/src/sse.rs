@@ -24,7 +24,7 @@ mod heard;
 use follower::{Follower, Live, Out};
 use heard::{Heard, StatusKey};
 
-/// How often a silent line bears a comment, so that nobody between closes it.
+/// How long a line is silent at most before it bears a comment, so that nobody between closes it.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Pause after a call that failed, before the next.
 const PAUSE: Duration = Duration::from_secs(1);

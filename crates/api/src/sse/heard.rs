@@ -73,3 +73,40 @@ impl StatusKey {
         told.is_none_or(|told| self.updated_at > told.updated_at)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(updated_at: &str, status: &str) -> Option<StatusKey> {
+        let message = format!(
+            r#"{{"id":"","event":"status","data":{{"status":"{status}","phase":null,"attempts":1,"updated_at":"{updated_at}"}}}}"#
+        );
+        serde_json::from_str::<Heard<'_>>(&message).unwrap().status()
+    }
+
+    #[test]
+    fn only_a_later_change_is_newer_and_one_of_the_same_millisecond_is_in_doubt() {
+        let first = told("2026-01-01T00:00:00.100Z", "running").unwrap();
+        let later = told("2026-01-01T00:00:00.101Z", "retrying").unwrap();
+        assert!(first.is_newer_than(None));
+        assert!(later.is_newer_than(Some(&first)));
+        assert!(!first.is_newer_than(Some(&later)));
+        assert!(!first.is_newer_than(Some(&first)));
+    }
+
+    #[test]
+    fn the_time_of_a_change_alone_is_no_news() {
+        let first = told("2026-01-01T00:00:00.100Z", "running").unwrap();
+        let renewed = told("2026-01-01T00:00:01.000Z", "running").unwrap();
+        let ended = told("2026-01-01T00:00:01.000Z", "completed").unwrap();
+        assert!(!first.differs_from(&renewed));
+        assert!(first.differs_from(&ended));
+    }
+
+    #[test]
+    fn data_that_is_no_job_is_left_to_the_record() {
+        assert!(told("never", "running").is_none());
+        assert!(told("2026-01-01T00:00:00Z", "flying").is_none());
+    }
+}

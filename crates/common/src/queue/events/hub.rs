@@ -244,3 +244,44 @@ async fn grant(wishes: &mut Vec<Wish>, sink: &mut PubSubSink, hub: &Weak<Hub>) -
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair() -> (Subscriber, Subscription) {
+        let (sender, messages) = mpsc::channel(BACKLOG);
+        let missed = Arc::<AtomicBool>::default();
+        let subscriber = Subscriber { number: 0, messages: sender, missed: missed.clone() };
+        (subscriber, Subscription { channel: "c".into(), number: 0, hub: Weak::new(), messages, missed })
+    }
+
+    async fn next(subscription: &mut Subscription) -> Option<String> {
+        subscription.next().await.map(|message| message.to_string())
+    }
+
+    #[tokio::test]
+    async fn a_subscriber_that_keeps_up_gets_every_message_in_order() {
+        let (subscriber, mut subscription) = pair();
+        (0..BACKLOG).for_each(|number| subscriber.tell(Some(number.to_string().into())));
+        for number in 0..BACKLOG {
+            assert_eq!(next(&mut subscription).await, Some(number.to_string()));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_subscriber_too_far_behind_is_told_of_a_gap_and_then_only_of_what_is_newer() {
+        let (subscriber, mut subscription) = pair();
+        (0..=BACKLOG).for_each(|number| subscriber.tell(Some(number.to_string().into())));
+        assert_eq!(next(&mut subscription).await, None);
+        subscriber.tell(Some("newer".into()));
+        assert_eq!(next(&mut subscription).await, Some("newer".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn a_lost_connection_is_a_gap() {
+        let (subscriber, mut subscription) = pair();
+        subscriber.tell(None);
+        assert_eq!(next(&mut subscription).await, None);
+    }
+}
