@@ -7,5 +7,5 @@ mod histories;
 mod keys;
 mod leases;
 mod mending;
-mod shop;
+pub(crate) mod shop;
 mod submits;
