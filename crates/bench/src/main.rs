@@ -3,8 +3,10 @@
 //! Absolute numbers drift from machine to machine and from minute to minute; a ratio is the median of pairs taken in turn.
 #![allow(clippy::print_stdout, reason = "the table goes to the terminal")]
 
+mod backlog;
 mod bare;
 mod calls;
+mod curves;
 mod drain;
 mod engine;
 mod http;
@@ -12,6 +14,7 @@ mod idle;
 mod lanes;
 mod lone;
 mod programs;
+mod recovery;
 mod relay;
 mod report;
 mod server;
@@ -75,6 +78,18 @@ async fn main() -> anyhow::Result<()> {
         part!(lone);
         part!(idle);
         part!(relay);
+    }
+    // How Redis keeps what it holds makes no difference to these.
+    let mode = Mode::AofOff;
+    if wanted("curves") {
+        println!("{mode}: curves …");
+        let (rows, curves) = curves::run(mode, &size).await.context("curves")?;
+        report.add(mode, rows)?;
+        report.add_curves(mode, curves)?;
+    }
+    if wanted("recovery") {
+        println!("{mode}: recovery …");
+        report.add(mode, Box::pin(recovery::run(mode, &size)).await.context("recovery")?)?;
     }
     println!("\n{report}");
     report.write(&options.out)?;

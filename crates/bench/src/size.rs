@@ -29,6 +29,14 @@ pub(crate) struct Size {
     pub(crate) relay_rounds: usize,
     /// How long the tokens of one round come, in seconds.
     pub(crate) relay_s: u32,
+
+    // Depth and recovery.
+    /// Jobs by which an index's memory is measured.
+    pub(crate) index_jobs: usize,
+    /// Jobs of the longest queue.
+    pub(crate) deepest: usize,
+    /// Workers killed over a queue.
+    pub(crate) kills: usize,
 }
 
 impl Size {
@@ -44,6 +52,9 @@ impl Size {
             round_trips: 2_000,
             relay_rounds: 5,
             relay_s: 5,
+            index_jobs: 20_000,
+            deepest: 500_000,
+            kills: 12,
         }
     }
 
@@ -59,6 +70,9 @@ impl Size {
             round_trips: 500,
             relay_rounds: 3,
             relay_s: 1,
+            index_jobs: 5_000,
+            deepest: 100_000,
+            kills: 3,
         }
     }
 }
