@@ -5,6 +5,7 @@
 
 mod backlog;
 mod bare;
+mod batches;
 mod calls;
 mod curves;
 mod drain;
@@ -52,13 +53,22 @@ enum Role {
         /// The server that it writes to.
         redis: String,
     },
+    /// Runs batches of jobs through the library alone, for a count of instructions.
+    #[command(hide = true)]
+    Batches {
+        /// How many.
+        count: usize,
+    },
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let options = Options::parse();
-    if let Some(Role::BareApi { redis }) = options.role {
-        return http::bare_api::serve(&redis).await;
+    match options.role {
+        Some(Role::BareApi { redis }) => return http::bare_api::serve(&redis).await,
+        // A thread of its own, which has no runtime yet.
+        Some(Role::Batches { count }) => return tokio::task::spawn_blocking(move || batches::run(count)).await?,
+        None => {}
     }
     let size = if options.fast { Size::fast() } else { Size::full() };
     let wanted = |part: &str| options.only.is_empty() || options.only.iter().any(|only| only == part);

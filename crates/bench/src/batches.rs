@@ -1,0 +1,40 @@
+//! The client's side of the queue and nothing else, for a count of its instructions: see `scripts/instructions`.
+
+use std::time::Duration;
+
+use overshot_common::ids::WorkerId;
+use overshot_common::queue::{Held, NewJob, Settlement, Verdict};
+use serde_json::value::RawValue;
+
+use crate::backlog::put;
+use crate::engine::{job, open, shard};
+use crate::server::Server;
+
+/// Jobs of one call.
+const BATCH: usize = 100;
+const LEASE: Duration = Duration::from_secs(30);
+
+/// Enqueues, claims and settles so many batches of jobs on this thread alone: one that steals work adds to the count.
+pub(crate) fn run(batches: usize) -> anyhow::Result<()> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(all(batches))
+}
+
+async fn all(batches: usize) -> anyhow::Result<()> {
+    let server = Server::start(false).await?;
+    let (queue, shard, worker) = (open(&server)?, shard()?, "bench".parse::<WorkerId>()?);
+    let result = RawValue::from_string(r#"{"content":""}"#.to_owned())?;
+    for batch in 0..batches {
+        let jobs: Vec<NewJob> = (0..BATCH).map(|_| job(&shard)).collect();
+        put(&queue, &shard, &jobs).await?;
+        let claimed = queue.claim(&shard, &worker, &batch.to_string(), BATCH, LEASE).await?.jobs;
+        anyhow::ensure!(claimed.len() == BATCH, "a claim brought {} jobs", claimed.len());
+        let settlements = claimed.into_iter().map(|job| Settlement {
+            held: Held { id: job.id, grant: job.grant },
+            verdict: Verdict::Completed(result.clone()),
+            provider: None,
+            partial: None,
+        });
+        queue.settle(&shard, &settlements.collect::<Vec<_>>()).await?;
+    }
+    Ok(())
+}
