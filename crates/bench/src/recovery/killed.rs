@@ -40,8 +40,8 @@ pace = "20ms"
 /// What a worker holds at the defaults.
 const IN_FLIGHT: usize = 8;
 /// Between two kills: no divisor of the beats' and the reaper's times, so that they meet each of their phases.
-const BETWEEN: Duration = Duration::from_millis(730);
-const PATIENCE: Duration = Duration::from_secs(90);
+const BETWEEN: Duration = Duration::from_millis(1_130);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Kills so many workers, one after the other, of which each holds its fill of jobs.
 pub(super) async fn run(append_only: bool, kills: usize, backlog: usize) -> anyhow::Result<Vec<Row>> {
