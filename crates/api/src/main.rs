@@ -8,6 +8,10 @@ use overshot_common::{config, telemetry};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+// The programs live on many small, short-lived allocations, made on one thread and freed on another.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// What a mistake in the configuration ends with.
 const EXIT_CONFIG: u8 = 2;
 

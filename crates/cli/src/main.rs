@@ -8,6 +8,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+// The programs live on many small, short-lived allocations, made on one thread and freed on another.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// A durable fleet of workers for AI-inference jobs.
 #[derive(Debug, Parser)]
 #[command(name = "overshot", version)]

@@ -45,9 +45,14 @@ enum End {
 }
 
 /// Runs one claimed job to its end and hands the outcome to the settler.
-pub(crate) async fn execute(station: Arc<Station>, attempt: Arc<Attempt>, job: ClaimedJob, slot: OwnedSemaphorePermit) {
+pub(crate) fn execute(
+    station: Arc<Station>,
+    attempt: Arc<Attempt>,
+    job: ClaimedJob,
+    slot: OwnedSemaphorePermit,
+) -> impl Future<Output = ()> {
     let span = tracing::info_span!(span::JOB, job.id = %job.id, attempt = job.attempt);
-    async move {
+    let life = async move {
         let outlet = Outlet::new(attempt.clone());
         let mut reporter = Reporter::new(&station, &outlet, &attempt, &job);
         let work = AssertUnwindSafe(work(&station, &job, &mut reporter)).catch_unwind();
@@ -73,9 +78,8 @@ pub(crate) async fn execute(station: Arc<Station>, attempt: Arc<Attempt>, job: C
                 station.registry.leave(&attempt);
             }
         }
-    }
-    .instrument(span)
-    .await;
+    };
+    life.instrument(span)
 }
 
 /// The attempt itself.
@@ -91,7 +95,8 @@ async fn work(station: &Station, job: &ClaimedJob, reporter: &mut Reporter<'_>) 
     let large;
     let input = match &job.input {
         Some(input) => &**input,
-        None => match large_input(station, job).await {
+        // On the heap, as below: most jobs have their input at hand.
+        None => match Box::pin(large_input(station, job)).await {
             Ok(input) => {
                 large = input;
                 &*large

@@ -11,6 +11,10 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+// The programs live on many small, short-lived allocations, made on one thread and freed on another.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Takes jobs from the pools, calls model servers, settles.
 #[derive(Debug, Parser)]
 #[command(name = "overshot-worker", version)]

@@ -294,20 +294,17 @@ fn renewals(value: Value) -> Result<Vec<Renewal>, Error> {
 }
 
 fn settled(value: Value) -> Result<Vec<Settled>, Error> {
-    let status = |number: Option<&u8>| {
-        number.copied().and_then(Status::from_number).ok_or_else(|| Error::corrupt("a reply without a known status"))
+    let status = |number: i64| {
+        let number = u8::try_from(number).ok();
+        number.and_then(Status::from_number).ok_or_else(|| Error::corrupt("a reply without a known status"))
     };
-    let replies = Vec::<Vec<i64>>::from_redis_value(value)?;
+    let replies = Vec::<i64>::from_redis_value(value)?;
     replies
         .into_iter()
-        .map(|reply| {
-            let reply: Vec<u8> = reply.into_iter().map(|number| u8::try_from(number).unwrap_or(0)).collect();
-            match reply.first() {
-                Some(1) => Ok(Settled::Now(status(reply.get(1))?)),
-                Some(2) => Ok(Settled::Before(status(reply.get(1))?)),
-                Some(3) => Ok(Settled::Lost),
-                _ => Err(Error::corrupt("a settle without a known answer")),
-            }
+        .map(|reply| match reply {
+            0 => Ok(Settled::Lost),
+            1.. => status(reply).map(Settled::Now),
+            _ => status(reply + 100).map(Settled::Before),
         })
         .collect()
 }

@@ -135,3 +135,13 @@ async fn readers_are_told_that_a_silent_attempt_is_at_work() {
     }
     assert_eq!(begun.elapsed(), TOLD_AFTER);
 }
+
+/// Tens of thousands are spawned each second, and each is moved: large parts that few attempts need stay on the heap.
+#[test]
+fn the_future_of_an_attempt_is_small() {
+    fn size<F: Future>(_: impl Fn(Arc<Station>, Arc<Attempt>, ClaimedJob, OwnedSemaphorePermit) -> F) -> usize {
+        std::mem::size_of::<F>()
+    }
+    let bytes = size(execute);
+    assert!(bytes <= 2048, "{bytes} bytes");
+}

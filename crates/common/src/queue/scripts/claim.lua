@@ -4,11 +4,13 @@
 --   a job is { id, state, facts with a small input, an input of medium size or nil }
 -- Atomic because entry, grant and lease must agree. The same nonce gets the same jobs again.
 local worker, nonce, most, lease_end = ARGV[1], ARGV[2], tonumber(ARGV[3]), text(now + tonumber(ARGV[4]))
-local jobs = {}
+local jobs, taken = {}, 0
+local first_grant = now_text .. '.' .. nonce
 
 local function deliver(id, job, state, facts)
   local input = job[BYTES] > INLINE and job[BYTES] <= LARGE and redis.call('HGET', RECORD .. id, 'i') or nil
-  jobs[#jobs + 1] = { id, state, facts, input }
+  taken = taken + 1
+  jobs[taken] = { id, state, facts, input }
 end
 
 local replayed = redis.call('HGET', base .. ':claims', worker)
@@ -32,8 +34,7 @@ local function take(lane, entry, id)
   local record = redis.call('HMGET', RECORD .. id, 's', 'f')
   local job = record[1] and parse(record[1])
   if not job or job[TICKET] ~= entry or job[STATUS] == RUNNING then
-    defer('XACK', LANES[lane], entry)
-    defer('XDEL', LANES[lane], entry)
+    drop(lane, entry)
     return
   end
   unpush(job)
@@ -41,8 +42,7 @@ local function take(lane, entry, id)
     count('retrying', -1)
   end
   if job[EXPIRES] <= now then
-    defer('XACK', LANES[lane], entry)
-    defer('XDEL', LANES[lane], entry)
+    drop(lane, entry)
     add_facts(job, record[2])
     return finish(id, job, EXPIRED, deadline_error(job), '')
   end
@@ -50,8 +50,11 @@ local function take(lane, entry, id)
     job[IN_EXP] = 0
     redis.call('ZREM', base .. ':exp', id)
   end
-  local number = job[GRANT] == '' and now or math.max(tonumber(string.match(job[GRANT], '^%d+')) + 1, now)
-  job[GRANT] = text(number) .. '.' .. nonce
+  if job[GRANT] == '' then
+    job[GRANT] = first_grant
+  else
+    job[GRANT] = text(math.max(tonumber(string.match(job[GRANT], '^%d+')) + 1, now)) .. '.' .. nonce
+  end
   job[STATUS], job[PHASE], job[WORKER], job[FRONT] = RUNNING, 1, worker, 0
   job[ATTEMPTS] = job[ATTEMPTS] + 1
   job[STARTED], job[RENEWED], job[UPDATED], job[FIRST_CHUNK] = now, now, now, 0
@@ -66,7 +69,7 @@ end
 local looked, dry = 0, {}
 local function read(lane, wanted)
   -- At most 2n entries are looked at: a pile of stale ones must not make one call long.
-  wanted = math.min(wanted, most - #jobs, 2 * most - looked)
+  wanted = math.min(wanted, most - taken, 2 * most - looked)
   if wanted <= 0 or dry[lane] then
     return
   end
@@ -115,14 +118,14 @@ for lane = 1, 3 do
   read(lane, most)
 end
 
-local drained = #jobs < most and looked < 2 * most
-if #jobs > 0 then
+local drained = taken < most and looked < 2 * most
+if taken > 0 then
   local ids = { nonce }
   for i, job in ipairs(jobs) do
     ids[i + 1] = job[1]
   end
   redis.call('HSET', base .. ':claims', worker, table.concat(ids, ' '))
-  redis.call('HSET', base .. ':ctl', 'turn', (turn + #jobs) % 10)
+  redis.call('HSET', base .. ':ctl', 'turn', (turn + taken) % 10)
 end
 if drained and suspects == 0 and rings == 0 then
   redis.call('DEL', base .. ':bell')

@@ -1,16 +1,16 @@
 -- hand_back: returns running jobs to the head of the queue, their attempt not counted.
 -- ARGV per item: id, grant
--- Returns { reply per item, watched ids }: { 1, status } handed back (or cancelled, where that was asked), { 2, status } done
---   before under this grant, { 3 } the grant does not hold
+-- Returns { reply per item, watched ids }: the status (cancelled, where that was asked); the status less 100, done
+--   before under this grant; 0, the grant does not hold
 -- Atomic because the reaper may give the job to another worker between check and write.
 local replies = {}
 
 local function hand_back(id, grant)
   local job = load(id)
   if not job or job[GRANT] ~= grant then
-    return { 3 }
+    return 0
   elseif job[STATUS] ~= RUNNING then
-    return { 2, job[STATUS] }
+    return job[STATUS] - 100
   end
   revoke(id, job)
   job[ATTEMPTS] = job[ATTEMPTS] - 1
@@ -22,7 +22,7 @@ local function hand_back(id, grant)
     save(id, job)
     touched[#touched + 1] = id
   end
-  return { 1, job[STATUS] }
+  return job[STATUS]
 end
 
 for i = 1, #ARGV, 2 do

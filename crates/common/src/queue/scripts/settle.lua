@@ -1,17 +1,17 @@
 -- settle: writes what running attempts came to, each judged alone.
 -- ARGV per item: id, grant, outcome (1 completed, 2 failed, 3 retry, 4 cancelled), delay before the retry (ms),
 --   error (JSON or ''), result (JSON or ''), provider that ran it, or ''
--- Returns { reply per item, watched ids, next due time or 0 }: { 1, status } settled, { 2, status } settled before under
---   this grant, { 3 } the grant does not hold
+-- Returns { reply per item, watched ids, next due time or 0 }: the status settled to; the status less 100, settled before under
+--   this grant; 0, the grant does not hold
 -- Atomic because the reaper may give the job to another worker between check and write.
 local replies, next_due = {}, 0
 
 local function settle(id, grant, outcome, delay, err, result, provider)
   local job = load_state(id)
   if not job or job[GRANT] ~= grant then
-    return { 3 }
+    return 0
   elseif job[STATUS] ~= RUNNING then
-    return { 2, job[STATUS] }
+    return job[STATUS] - 100
   end
   if outcome == '3' or job[KEYED] == 1 then
     load_facts(id, job)
@@ -37,18 +37,18 @@ local function settle(id, grant, outcome, delay, err, result, provider)
       end
       save(id, job)
       touched[#touched + 1] = id
-      return { 1, RETRYING }
+      return RETRYING
     end
   elseif outcome == '2' then
     job[FAILURES] = job[FAILURES] + 1
   end
   local status = outcome == '1' and DONE or outcome == '2' and FAILED or CANCELLED
   finish(id, job, status, err, result, provider)
-  return { 1, status }
+  return status
 end
 
 for i = 1, #ARGV, 7 do
-  replies[#replies + 1] =
+  replies[(i + 6) / 7] =
     settle(ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4], ARGV[i + 5], ARGV[i + 6])
 end
 flush()

@@ -7,9 +7,9 @@ local replies, next_due = {}, 0
 local function snooze(id, grant, delay, err)
   local job = load(id)
   if not job or job[GRANT] ~= grant then
-    return { 3 }
+    return 0
   elseif job[STATUS] ~= RUNNING then
-    return { 2, job[STATUS] }
+    return job[STATUS] - 100
   end
   revoke(id, job)
   job[ATTEMPTS] = job[ATTEMPTS] - 1
@@ -26,7 +26,7 @@ local function snooze(id, grant, delay, err)
     save(id, job)
     touched[#touched + 1] = id
   end
-  return { 1, job[STATUS] }
+  return job[STATUS]
 end
 
 for i = 1, #ARGV, 4 do

@@ -2,6 +2,12 @@
 
 local touched, kept = {}, {}
 
+-- Takes a delivered entry off its stream.
+local function drop(lane, entry)
+  defer('XACK', LANES[lane], entry)
+  defer('XDEL', LANES[lane], entry)
+end
+
 -- Hands a freed concurrency key to the next live waiter.
 local function release(id, job)
   local name = base .. ':k:' .. job[KEY]
@@ -30,12 +36,15 @@ end
 
 -- Into the list of the second in which its retention ends.
 local function keep(id, job)
-  local second = text(math.floor((now + job[RESULT_TTL]) / 1000) + 1)
-  if not kept[second] then
-    kept[second] = true
+  local ttl = job[RESULT_TTL]
+  local list = kept[ttl]
+  if not list then
+    local second = text(math.floor((now + ttl) / 1000) + 1)
     redis.call('ZADD', base .. ':keeps', second, second)
+    list = batch_of('RPUSH', ':keep:' .. second)
+    kept[ttl] = list
   end
-  defer('RPUSH', ':keep:' .. second, id)
+  add(list, id)
 end
 
 -- Ends a job that is out of its waiting place and holds no lease. `err` and `result` are JSON, or '' for none;
@@ -76,10 +85,13 @@ end
 -- Takes a running job out of its holder's hands: no lease, no entry. The grant stays, so that a repeated call is answered the same.
 local function revoke(id, job)
   defer('ZREM', ':leases', id)
-  defer('XACK', LANES[job[LANE]], job[TICKET])
-  defer('XDEL', LANES[job[LANE]], job[TICKET])
+  drop(job[LANE], job[TICKET])
   job[TICKET], job[PHASE] = '', 0
   if job[CRASHES] > 0 and redis.call('HGET', base .. ':suspects', job[WORKER]) == id then
     redis.call('HDEL', base .. ':suspects', job[WORKER])
+    -- Its worker may take the next one now, and nobody rang for that.
+    if tonumber(redis.call('HGET', base .. ':ctl', 'suspects') or 0) > 0 then
+      rings = rings + 1
+    end
   end
 end

@@ -11,7 +11,9 @@ end
 -- Into a stream. The entry is only a ticket: the record names the one that counts.
 local function push(id, job)
   local lane = job[PRIORITY]
-  if job[CRASHES] > 0 then
+  -- One crash may be a neighbour's fault: it runs on at once, beside others. From the second on, or where the next one ends it,
+  -- it runs alone, so that a crash tells who did it.
+  if job[CRASHES] > 1 or (job[CRASHES] > 0 and job[CRASHES] >= job[MAX_CRASHES]) then
     lane = SUSPECT_LANE
     redis.call('HINCRBY', base .. ':ctl', 'suspects', 1)
   elseif job[FRONT] == 1 then

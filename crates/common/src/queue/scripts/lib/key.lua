@@ -13,7 +13,7 @@ local function cancel(id, job)
       save(id, job)
       touched[#touched + 1] = id
     end
-    redis.call('PUBLISH', 'overshot:worker:' .. job[WORKER], 'cancel ' .. id_prefix .. id)
+    redis.call('PUBLISH', 'overshot:worker:' .. job[WORKER], 'cancel ' .. id_prefix() .. id)
     return 2
   end
   withdraw(id, job)

@@ -81,28 +81,52 @@ local function text(ms)
   return known
 end
 
--- Commands of the same kind on the same key are sent once, by flush(): what is deferred is not read again before.
-local deferred = {}
+-- Commands of the same kind on the same key are sent once, by flush(): what is deferred is not read again before. A batch is
+-- the command with its arguments; `n` counts them, since `#` would search for the end each time.
+local batches = {}
+local function batch_of(command, key)
+  local batch = { command, base .. key, n = 2, start = 2 }
+  if command == 'XACK' then
+    batch[3], batch.n, batch.start = 'workers', 3, 3
+  end
+  batches[#batches + 1] = batch
+  return batch
+end
+
+local function send(batch)
+  if batch.n > batch.start then
+    redis.call(unpack(batch, 1, batch.n))
+    batch.n = batch.start
+  end
+end
+
+local function add(batch, first, second)
+  local n = batch.n + 1
+  batch[n] = first
+  if second then
+    n = n + 1
+    batch[n] = second
+  end
+  batch.n = n
+  -- Lua passes some 8000 arguments at most, and one `replace` may end more jobs than that.
+  if n > 4000 then
+    send(batch)
+  end
+end
+
+local by_key = {}
 local function defer(command, key, first, second)
-  local of_key = deferred[key]
+  local of_key = by_key[key]
   if not of_key then
     of_key = {}
-    deferred[key] = of_key
+    by_key[key] = of_key
   end
   local batch = of_key[command]
   if not batch then
-    batch = command == 'XACK' and { command, base .. key, 'workers' } or { command, base .. key }
+    batch = batch_of(command, key)
     of_key[command] = batch
   end
-  batch[#batch + 1] = first
-  if second then
-    batch[#batch + 1] = second
-  end
-  -- Lua passes some 8000 arguments at most, and one `replace` may end more jobs than that.
-  if #batch > 4000 then
-    redis.call(unpack(batch))
-    of_key[command] = nil
-  end
+  add(batch, first, second)
 end
 
 local counts = {}
@@ -113,12 +137,9 @@ end
 local rings = 0
 -- Sends what was deferred, writes the counters and rings the doorbell once per job that was queued, up to its cap.
 local function flush()
-  for _, of_key in pairs(deferred) do
-    for _, batch in pairs(of_key) do
-      redis.call(unpack(batch))
-    end
+  for _, batch in ipairs(batches) do
+    send(batch)
   end
-  deferred = {}
   for field, by in pairs(counts) do
     if by ~= 0 then
       redis.call('HINCRBY', base .. ':n', field, by)
@@ -140,10 +161,13 @@ end
 
 -- Of the ids given, those whose channel has a subscriber: their callers publish what became of them. Of many ids all are
 -- returned, behind a '?': the caller asks, since every name and number that passes through Lua costs more than the question.
-local id_prefix = 'job_' .. string.gsub(string.match(base, '{(.+)}'), '%.', '-') .. '-'
-local CHANNEL = base .. ':events:' .. id_prefix
+local prefix
+local function id_prefix()
+  prefix = prefix or 'job_' .. string.gsub(string.match(base, '{(.+)}'), '%.', '-') .. '-'
+  return prefix
+end
 local function channel(id)
-  return CHANNEL .. id
+  return base .. ':events:' .. id_prefix() .. id
 end
 local function watched(ids)
   local seen = {}
@@ -154,7 +178,7 @@ local function watched(ids)
   end
   local channels = {}
   for i, id in ipairs(ids) do
-    channels[i] = CHANNEL .. id
+    channels[i] = channel(id)
   end
   local subscribers = redis.call('PUBSUB', 'NUMSUB', unpack(channels))
   for i, id in ipairs(ids) do
