@@ -133,13 +133,12 @@ impl Queue {
     /// Publishes what became of jobs that somebody watches, as `watched` of the scripts names them. Best effort: readers
     /// re-read the record every 2 s.
     fn announce(&self, shard: &Shard, watched: Value) -> Result<(), Error> {
-        let mut names = Vec::<String>::from_redis_value(watched)?;
+        let mut names = Vec::<Value>::from_redis_value(watched)?;
         if names.is_empty() {
             return Ok(());
         }
-        let unsure = names[0] == "?";
-        let ids = names.drain(usize::from(unsure)..);
-        let ids = ids.map(|id| id.parse().map_err(Error::corrupt)).collect::<Result<Vec<LocalId>, _>>()?;
+        let unsure = matches!(&names[0], Value::BulkString(mark) if mark == b"?");
+        let ids = names.drain(usize::from(unsure)..).map(parse_id).collect::<Result<Vec<LocalId>, _>>()?;
         let (queue, shard) = (self.clone(), shard.clone());
         tokio::spawn(async move {
             let watched = if unsure { queue.watched(&shard, ids).await } else { Ok(ids) };
@@ -177,7 +176,11 @@ impl Queue {
 
 /// Reads a list of ids that a script returned.
 fn parse_ids(value: Value) -> Result<Vec<LocalId>, Error> {
-    Vec::<String>::from_redis_value(value)?.iter().map(|id| id.parse().map_err(Error::corrupt)).collect()
+    Vec::<Value>::from_redis_value(value)?.into_iter().map(parse_id).collect()
+}
+
+fn parse_id(value: Value) -> Result<LocalId, Error> {
+    String::from_redis_value(value)?.parse().map_err(Error::corrupt)
 }
 
 /// Reads a script's reply of exactly `N` parts.

@@ -8,8 +8,9 @@ pub(super) type Table = &'static [(&'static str, u64)];
 /// Enqueue of 100 plain jobs, with one call.
 pub(super) const ENQUEUE_100: Table = &[
     ("evalsha", 1),
+    ("exists", 100),
     ("hincrby", 2),
-    ("hmget", 101),
+    ("hmget", 1),
     ("hset", 100),
     ("llen", 1),
     ("time", 1),
@@ -35,6 +36,7 @@ pub(super) const SETTLE_100: Table = &[
     ("hset", 100),
     ("pexpire", 100),
     ("pubsub|numsub", 1),
+    ("rpush", 1),
     ("time", 1),
     ("xack", 1),
     ("xdel", 1),
@@ -45,8 +47,9 @@ pub(super) const SETTLE_100: Table = &[
 /// Enqueue of one plain job into an empty queue.
 pub(super) const ENQUEUE_1: Table = &[
     ("evalsha", 1),
+    ("exists", 1),
     ("hincrby", 2),
-    ("hmget", 2),
+    ("hmget", 1),
     ("hset", 1),
     ("llen", 1),
     ("rpush", 1),
@@ -73,6 +76,7 @@ pub(super) const SETTLE_1: Table = &[
     ("hset", 1),
     ("pexpire", 1),
     ("pubsub|numsub", 1),
+    ("rpush", 1),
     ("time", 1),
     ("xack", 1),
     ("xdel", 1),
@@ -86,7 +90,7 @@ pub(super) const BEYOND_PLAIN_OWNER_SHARED: Table = &[("zadd", 2)];
 pub(super) const BEYOND_PLAIN_OWNER_EACH: Table = &[("zadd", 101)];
 /// The same, with a concurrency key for each.
 pub(super) const BEYOND_PLAIN_KEY_EACH: Table =
-    &[("del", 99), ("get", 299), ("set", 100), ("zadd", 100), ("zpopmin", 99)];
+    &[("del", 99), ("get", 299), ("hget", 99), ("set", 100), ("zadd", 100), ("zpopmin", 99)];
 /// The same, with a deadline of their own.
 pub(super) const BEYOND_PLAIN_DEADLINE: Table = &[("zadd", 100), ("zrem", 99)];
 
@@ -99,6 +103,7 @@ pub(super) const SETTLE_3_WATCHED_1: Table = &[
     ("pexpire", 3),
     ("publish", 1),
     ("pubsub|numsub", 1),
+    ("rpush", 1),
     ("time", 1),
     ("xack", 1),
     ("xdel", 1),
@@ -120,7 +125,8 @@ pub(super) const KEYS_OF_PLAIN_JOBS: &[&str] = &[
     "q:front",
     "open",
     "completed",
-    "keep",
+    "keep:",
+    "keeps",
     "leases",
     "claims",
     "ctl",

@@ -139,7 +139,7 @@ async fn a_poison_job_ends_and_its_neighbours_do_not_pay() {
 async fn only_the_suspect_pays_for_the_death_of_its_worker() {
     let mut shop = Shop::open().await;
     shop.warm_reaper().await;
-    let suspect = shop.add(shop.job()).await;
+    let suspect = shop.add(NewJob { max_crashes: 1, ..shop.job() }).await;
     shop.renew("w1", &[]).await;
     shop.claim_one("w1").await;
     shop.reap_for(Duration::from_secs(12)).await;
@@ -148,22 +148,27 @@ async fn only_the_suspect_pays_for_the_death_of_its_worker() {
     shop.renew("w2", &[]).await;
     assert_eq!(shop.claim_as("w2", 5).await.jobs.len(), 2);
     assert_eq!(shop.reap_for(Duration::from_secs(12)).await.len(), 2);
-    assert_eq!(shop.get(&suspect).await.crashes, 2);
+    let ended = shop.get(&suspect).await;
+    assert_eq!((ended.crashes, ended.status), (2, Status::Failed), "the next crash of a job that may have one ends it");
     let spared = shop.get(&neighbour).await;
     assert_eq!((spared.crashes, spared.attempts, spared.status), (0, 1, Status::Retrying));
-    assert_eq!(shop.claim_one("w3").await.id, neighbour, "at once, while the suspect waits out its delay");
+    assert_eq!(shop.claim_one("w3").await.id, neighbour, "at once");
 }
 
 #[tokio::test]
-async fn a_worker_holds_one_suspect_at_a_time() {
+async fn after_one_crash_jobs_run_on_together_after_two_a_worker_holds_one_at_a_time() {
     let mut shop = Shop::open().await;
     shop.warm_reaper().await;
     for _ in 0..3 {
         shop.add(shop.job()).await;
     }
-    shop.renew("dead", &[]).await;
-    shop.claim_as("dead", 3).await;
-    assert_eq!(shop.reap_for(Duration::from_secs(12)).await.len(), 3);
+    for dead in ["dead-1", "dead-2"] {
+        shop.renew(dead, &[]).await;
+        assert_eq!(shop.claim_as(dead, 3).await.jobs.len(), 3, "beside each other");
+        assert_eq!(shop.reap_for(Duration::from_secs(12)).await.len(), 3);
+    }
+    shop.pass(Duration::from_secs(31)).await;
+    shop.promote().await;
     shop.renew("w", &[]).await;
     let first = shop.claim_as("w", 3).await.jobs;
     assert_eq!(first.len(), 1);
@@ -177,9 +182,13 @@ async fn a_worker_that_was_thought_dead_takes_suspects_again() {
     let mut shop = Shop::open().await;
     shop.warm_reaper().await;
     let id = shop.add(shop.job()).await;
-    shop.renew("dead", &[]).await;
-    shop.claim_one("dead").await;
-    shop.reap_for(Duration::from_secs(12)).await;
+    for dead in ["dead-1", "dead-2"] {
+        shop.renew(dead, &[]).await;
+        shop.claim_one(dead).await;
+        shop.reap_for(Duration::from_secs(12)).await;
+    }
+    shop.pass(Duration::from_secs(31)).await;
+    shop.promote().await;
     shop.renew("frozen", &[]).await;
     shop.claim_one("frozen").await;
     let mut taken = Vec::new();
