@@ -17,7 +17,7 @@ use support::RedisServer;
 /// Lower a line whenever the code allows it; raise one only for a reason that the commit tells.
 const ALLOWED: [(&str, Allowed); 3] = [
     ("enqueue", Allowed { count: 5.9, bytes: 4050.0 }),
-    ("claim", Allowed { count: 14.9, bytes: 2250.0 }),
+    ("claim", Allowed { count: 14.9, bytes: 2560.0 }),
     ("settle", Allowed { count: 4.0, bytes: 1550.0 }),
 ];
 /// Jobs of one call.

@@ -6,9 +6,9 @@
 -- Atomic because the reaper may give the job to another worker between check and write.
 local replies, next_due = {}, 0
 
-local function settle(id, grant, outcome, delay, err, result, provider)
-  local job = load_state(id)
-  if not job or job[GRANT] ~= grant then
+local function settle(id, state, grant, outcome, delay, err, result, provider)
+  local job = parse(state)
+  if job[GRANT] ~= grant then
     return 0
   elseif job[STATUS] ~= RUNNING then
     return job[STATUS] - 100
@@ -47,9 +47,33 @@ local function settle(id, grant, outcome, delay, err, result, provider)
   return status
 end
 
+-- Ends a job as most end: completed, without crash, cancel or concurrency key. False where it is not such a job.
+local function complete(id, state, grant, result, provider)
+  local status, lane, _, _, in_exp, _, chunked, keyed = string.byte(state, 1, 8)
+  if status ~= RUNNING or in_exp + keyed > 0 or string.byte(state, AT_CRASHES + 1) > 0 or string.sub(state, AT_CANCEL, AT_COMPLETED - 1) ~= NO_TIME then
+    return false
+  end
+  local ticket, held, worker = struct.unpack('sss', state, AT_TEXTS)
+  if held ~= grant then
+    return false
+  end
+  local new = string.char(DONE) .. string.sub(state, 2, 3) .. '\0\0\0' .. string.sub(state, 7, AT_UPDATED - 1) .. now_packed .. string.sub(state, AT_STARTED, AT_COMPLETED - 1)
+    .. now_packed .. '\0' .. grant .. '\0' .. worker .. '\0' .. provider .. '\0'
+  redis.call('HSET', RECORD .. id, 's', new, 'r', result)
+  unlease(id, lane, ticket)
+  local ttl = struct.unpack('>I5', state, AT_RESULT_TTL)
+  file(id, DONE, ttl)
+  if chunked == 1 then
+    redis.call('PEXPIRE', base .. ':c:' .. id, text(ttl))
+  end
+  return DONE
+end
+
 for i = 1, #ARGV, 7 do
-  replies[(i + 6) / 7] =
-    settle(ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4], ARGV[i + 5], ARGV[i + 6])
+  local id, grant, outcome, delay, err, result, provider = unpack(ARGV, i, i + 6)
+  local state = redis.call('HGET', RECORD .. id, 's')
+  replies[(i + 6) / 7] = not state and 0 or outcome == '1' and complete(id, state, grant, result, provider)
+    or settle(id, state, grant, outcome, delay, err, result, provider)
 end
 flush()
 return { replies, watched(touched), next_due }

@@ -35,8 +35,7 @@ local function release(id, job)
 end
 
 -- Into the list of the second in which its retention ends.
-local function keep(id, job)
-  local ttl = job[RESULT_TTL]
+local function keep(id, ttl)
   local list = kept[ttl]
   if not list then
     local second = text(math.floor((now + ttl) / 1000) + 1)
@@ -45,6 +44,16 @@ local function keep(id, job)
     kept[ttl] = list
   end
   add(list, id)
+end
+
+-- Files an ended job: out of the open ones, under its status, with the end of its retention.
+local function file(id, status, ttl)
+  -- The pruner deletes at the end of retention; this is the backstop, a day later.
+  redis.call('PEXPIRE', RECORD .. id, text(ttl + 86400000))
+  keep(id, ttl)
+  defer('ZREM', ':open', id)
+  defer('ZADD', ENDED[status], '0', id)
+  touched[#touched + 1] = id
 end
 
 -- Ends a job that is out of its waiting place and holds no lease. `err` and `result` are JSON, or '' for none;
@@ -65,27 +74,27 @@ local function finish(id, job, status, err, result, provider)
   else
     redis.call('HSET', name, 's', pack(job), 'e', err, 'r', result)
   end
-  -- The pruner deletes at the end of retention; this is the backstop, a day later.
-  redis.call('PEXPIRE', name, text(job[RESULT_TTL] + 86400000))
+  file(id, status, job[RESULT_TTL])
   if job[CHUNKED] == 1 then
     redis.call('PEXPIRE', base .. ':c:' .. id, job[RESULT_TTL])
   end
-  keep(id, job)
-  defer('ZREM', ':open', id)
-  defer('ZADD', ENDED[status], '0', id)
   if job[CANCEL_AT] > 0 then
     defer('ZREM', ':cancels', id)
   end
   if job[KEYED] == 1 then
     release(id, job)
   end
-  touched[#touched + 1] = id
+end
+
+-- Takes a running job's lease and entry.
+local function unlease(id, lane, ticket)
+  defer('ZREM', ':leases', id)
+  drop(lane, ticket)
 end
 
 -- Takes a running job out of its holder's hands: no lease, no entry. The grant stays, so that a repeated call is answered the same.
 local function revoke(id, job)
-  defer('ZREM', ':leases', id)
-  drop(job[LANE], job[TICKET])
+  unlease(id, job[LANE], job[TICKET])
   job[TICKET], job[PHASE] = '', 0
   if job[CRASHES] > 0 and redis.call('HGET', base .. ':suspects', job[WORKER]) == id then
     redis.call('HDEL', base .. ':suspects', job[WORKER])
