@@ -12,13 +12,14 @@ use overshot_common::queue::{Held, Limits, NewJob, Queue, Settled, Settlement, S
 use serde_json::value::RawValue;
 use support::RedisServer;
 
-/// Allocations per job, and their bytes, that each move may make: what it made when the line was written, and a tenth.
+/// Allocations per job, and their bytes, that each move may make: what it made when the line was written, with the question for
+/// readers that follows it, and a tenth.
 ///
 /// Lower a line whenever the code allows it; raise one only for a reason that the commit tells.
 const ALLOWED: [(&str, Allowed); 3] = [
     ("enqueue", Allowed { count: 5.9, bytes: 4050.0 }),
-    ("claim", Allowed { count: 14.9, bytes: 2560.0 }),
-    ("settle", Allowed { count: 4.0, bytes: 1550.0 }),
+    ("claim", Allowed { count: 15.5, bytes: 2700.0 }),
+    ("settle", Allowed { count: 5.2, bytes: 1900.0 }),
 ];
 /// Jobs of one call.
 const BATCH: usize = 100;

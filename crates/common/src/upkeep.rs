@@ -88,7 +88,7 @@ impl Upkeep {
     /// Queues what is due, at the time at which it is due.
     async fn promote(&self) {
         loop {
-            let mut wait = jittered(PROMOTE_EVERY);
+            let mut wait = jittered(PROMOTE_EVERY * self.role.slower());
             for (shard, _) in &self.shards {
                 match self.queue.promote(shard).await {
                     Ok(promoted) => {

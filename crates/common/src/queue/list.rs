@@ -9,7 +9,7 @@ use super::{Queue, keys, parse_ids};
 use crate::ids::{InvalidId, LocalId, Shard};
 use crate::job::{Job, Status};
 
-/// Ids that one look at an index brings.
+/// Most ids that one look at an index brings.
 const STEP: usize = 200;
 /// Most jobs that one call looks at before it answers with what it has.
 const MOST_EXAMINED: usize = 4_000;
@@ -75,6 +75,13 @@ impl Filter {
             && is(&self.concurrency_key, job.concurrency_key.as_deref())
     }
 
+    /// Whether every job of its indexes matches.
+    fn is_index(&self) -> bool {
+        let fields =
+            [&self.task, &self.model, &self.owner_service, &self.owner_ref, &self.owner_agent, &self.concurrency_key];
+        fields.into_iter().all(Option::is_none) && self.statuses.iter().all(|status| status.is_terminal())
+    }
+
     /// The fewest indexes that hold all that can match: the one of a caller's field, else those of the statuses.
     fn indexes(&self) -> Vec<String> {
         let fields = [
@@ -107,8 +114,10 @@ impl Queue {
         limit: usize,
     ) -> Result<Page, Error> {
         let (mut jobs, mut after, mut examined) = (Vec::new(), after, 0);
+        // Where all that an index names is asked for, no more records are read than the page takes.
+        let step = if filter.is_index() { (limit + 1).min(STEP) } else { STEP };
         loop {
-            let (candidates, exhausted) = self.candidates(shards, filter, after).await?;
+            let (candidates, exhausted) = self.candidates(shards, filter, after, step).await?;
             let Some((_, last)) = candidates.last() else { return Ok(Page { jobs, next: None }) };
             let last = *last;
             examined += candidates.len();
@@ -134,6 +143,7 @@ impl Queue {
         shards: &[Shard],
         filter: &Filter,
         after: Option<Cursor>,
+        step: usize,
     ) -> Result<(Vec<(usize, LocalId)>, bool), Error> {
         let indexes = filter.indexes();
         let places = shards
@@ -143,13 +153,13 @@ impl Queue {
         let pages = try_join_all(places.map(|(number, shard, index)| async move {
             let mut command = redis::cmd("ZREVRANGEBYLEX");
             let from = after.map_or_else(|| "+".to_owned(), |Cursor(local)| format!("({local}"));
-            command.arg(keys::part(shard, index)).arg(from).arg("-").arg("LIMIT").arg(0).arg(STEP);
+            command.arg(keys::part(shard, index)).arg(from).arg("-").arg("LIMIT").arg(0).arg(step);
             Ok::<_, Error>((number, parse_ids(self.inner.link.call(&command).await?)?))
         }))
         .await?;
         // Past the end of a full page its index may hold more: nothing older than that end may be taken yet.
         let horizon =
-            pages.iter().filter(|(_, ids)| ids.len() == STEP).filter_map(|(_, ids)| ids.last().copied()).max();
+            pages.iter().filter(|(_, ids)| ids.len() == step).filter_map(|(_, ids)| ids.last().copied()).max();
         let mut all: Vec<(usize, LocalId)> =
             pages.into_iter().flat_map(|(number, ids)| ids.into_iter().map(move |id| (number, id))).collect();
         all.retain(|(_, id)| horizon.is_none_or(|horizon| *id >= horizon));

@@ -18,7 +18,7 @@ use crate::executor;
 /// Most jobs that one claim asks for.
 const MOST_PER_CLAIM: usize = 100;
 /// A look without a ring, in case one was lost.
-const SAFETY_POLL: Duration = Duration::from_secs(2);
+const SAFETY_POLL: Duration = Duration::from_millis(2500);
 /// How long a claimer that found its pool paused heeds no ring.
 const PAUSED_PAUSE: Duration = Duration::from_millis(50);
 /// Characters of a nonce.

@@ -13,7 +13,7 @@ use super::backoff::{Backoff, jittered};
 use super::station::Station;
 
 /// How long one wait takes when nobody rings.
-const WAIT: Duration = Duration::from_secs(2);
+const WAIT: Duration = Duration::from_secs(5);
 /// The same when some shard is left out, which may join any moment: a wait under way cannot take it in.
 const SHORT_WAIT: Duration = Duration::from_millis(100);
 
