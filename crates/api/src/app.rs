@@ -1,5 +1,6 @@
 //! What all requests share.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,8 +51,9 @@ impl App {
         metrics::register_zeroes(&config);
         let queue = Queue::open(config.redis_url.expose(), PATIENCE)?;
         let probe = queue.separate(PROBE_PATIENCE)?;
-        let pools: Vec<PoolName> = config.pools.keys().cloned().collect();
-        let (upkeep, handle) = Upkeep::new(queue.separate(PATIENCE)?, &config, &pools, Role::Api);
+        let pools: Vec<(PoolName, u16)> = config.shards().map(|(pool, shards)| (pool.clone(), shards)).collect();
+        let names: Vec<PoolName> = config.pools.keys().cloned().collect();
+        let (upkeep, handle) = Upkeep::new(queue.separate(PATIENCE)?, &config, &names, Role::Api);
         let (told, redis) = watch::channel(RedisState::Starting);
         let watch = RedisWatch {
             queue: probe.clone(),
@@ -77,11 +79,12 @@ impl App {
         Ok((app, watch))
     }
 
-    /// What a shard of `pool` may hold.
+    /// What a shard of `pool` may hold: its part of what the pool may.
     pub(crate) fn limits(&self, pool: &PoolConfig) -> Limits {
+        let shards = u64::from(pool.shards);
         Limits {
-            max_queued: pool.max_queued,
-            max_queued_bytes: pool.max_queued_bytes,
+            max_queued: pool.max_queued.div_ceil(shards),
+            max_queued_bytes: pool.max_queued_bytes.div_ceil(shards),
             liveness: self.config.worker.liveness,
         }
     }
@@ -96,23 +99,21 @@ impl App {
         self.queue.get(id, with_input).await?.ok_or_else(ApiError::job_not_found)
     }
 
-    /// A pool that is configured, or was once.
-    pub(crate) async fn known_pool(&self, name: &str) -> Result<PoolName, ApiError> {
+    /// A pool that is configured, or was once, and its number of shards.
+    pub(crate) async fn known_pool(&self, name: &str) -> Result<(PoolName, u16), ApiError> {
         let pool: PoolName = name.parse().map_err(|_| ApiError::pool_not_found())?;
-        if self.config.pools.contains_key(&pool) {
-            return Ok(pool);
+        if let Some(configured) = self.config.pool(&pool) {
+            return Ok((pool, configured.shards));
         }
         let registered = self.queue.registered_pools().await?;
-        if registered.iter().any(|(known, _)| *known == pool) { Ok(pool) } else { Err(ApiError::pool_not_found()) }
+        registered.into_iter().find(|(known, _)| *known == pool).ok_or_else(ApiError::pool_not_found)
     }
 
-    /// Every pool that is configured, or was once, by name.
-    pub(crate) async fn all_pools(&self) -> Result<Vec<PoolName>, ApiError> {
-        let mut pools: Vec<PoolName> = self.config.pools.keys().cloned().collect();
-        pools.extend(self.queue.registered_pools().await?.into_iter().map(|(pool, _)| pool));
-        pools.sort();
-        pools.dedup();
-        Ok(pools)
+    /// Every pool that is configured, or was once, by name, and its number of shards.
+    pub(crate) async fn all_pools(&self) -> Result<Vec<(PoolName, u16)>, ApiError> {
+        let mut pools: BTreeMap<PoolName, u16> = self.queue.registered_pools().await?.into_iter().collect();
+        pools.extend(self.config.shards().map(|(pool, shards)| (pool.clone(), shards)));
+        Ok(pools.into_iter().collect())
     }
 
     /// The shards of the named pool, or of all.
@@ -121,6 +122,6 @@ impl App {
             Some(name) => vec![self.known_pool(name).await?],
             None => self.all_pools().await?,
         };
-        Ok(pools.iter().flat_map(PoolName::shards).collect())
+        Ok(pools.iter().flat_map(|(pool, shards)| pool.shards(*shards)).collect())
     }
 }

@@ -62,9 +62,10 @@ async fn refresh(app: &App) {
     if read.is_some_and(|at| at.elapsed() < FRESH) {
         return;
     }
-    let pools = app.config.pools.keys();
     let numbers = futures_util::future::join_all(
-        pools.map(|pool| async move { (pool, numbers(&app.probe, pool, app.config.worker.liveness).await) }),
+        app.config
+            .shards()
+            .map(|pool| async move { (pool.0, numbers(&app.probe, pool, app.config.worker.liveness).await) }),
     );
     for (pool, numbers) in numbers.await {
         let Ok(numbers) = numbers else { continue };

@@ -33,7 +33,7 @@ pub(crate) enum RedisState {
 #[derive(Debug)]
 pub(crate) struct RedisWatch {
     pub(crate) queue: Queue,
-    pub(crate) pools: Vec<PoolName>,
+    pub(crate) pools: Vec<(PoolName, u16)>,
     pub(crate) allow_unsafe: bool,
     pub(crate) told: watch::Sender<RedisState>,
     pub(crate) upkeep: Upkeep,
@@ -54,7 +54,7 @@ impl RedisWatch {
     }
 }
 
-async fn prepare(queue: &Queue, pools: &[PoolName], allow_unsafe: bool) -> Result<(), RunError> {
+async fn prepare(queue: &Queue, pools: &[(PoolName, u16)], allow_unsafe: bool) -> Result<(), RunError> {
     let mut tries = 0;
     loop {
         match examine_and_register(queue, pools, allow_unsafe).await {
@@ -75,7 +75,7 @@ fn waits(error: &queue::Error) -> bool {
     !matches!(error, queue::Error::Mismatch(_))
 }
 
-async fn examine_and_register(queue: &Queue, pools: &[PoolName], allow_unsafe: bool) -> Result<(), RunError> {
+async fn examine_and_register(queue: &Queue, pools: &[(PoolName, u16)], allow_unsafe: bool) -> Result<(), RunError> {
     let reasons = examine(queue, true).await?;
     if !reasons.is_empty() {
         if !allow_unsafe {
@@ -86,10 +86,9 @@ async fn examine_and_register(queue: &Queue, pools: &[PoolName], allow_unsafe: b
     Ok(register(queue, pools).await?)
 }
 
-async fn register(queue: &Queue, pools: &[PoolName]) -> Result<(), queue::Error> {
-    for pool in pools {
-        let shards = u16::try_from(pool.shards().count()).expect("a shard's number is a u16");
-        queue.register_pool(pool, shards).await?;
+async fn register(queue: &Queue, pools: &[(PoolName, u16)]) -> Result<(), queue::Error> {
+    for (pool, shards) in pools {
+        queue.register_pool(pool, *shards).await?;
     }
     Ok(())
 }
@@ -105,7 +104,7 @@ async fn examine(queue: &Queue, log: bool) -> Result<Vec<String>, queue::Error> 
 
 async fn recheck(
     queue: &Queue,
-    pools: &[PoolName],
+    pools: &[(PoolName, u16)],
     allow_unsafe: bool,
     told: &watch::Sender<RedisState>,
 ) -> Infallible {

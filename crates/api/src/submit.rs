@@ -90,7 +90,7 @@ pub(crate) fn prepare(config: &Config, body: &RawValue, header_key: Option<&str>
         stream: request.stream.unwrap_or(task.kind == TaskKind::Chat),
     };
     let job = NewJob {
-        id: JobId::new(pool_name.place()),
+        id: JobId::in_pool(pool_name, pool.shards, request.concurrency_key.as_deref()),
         spec,
         input: request.input.to_owned(),
         metadata: request.metadata,
@@ -205,7 +205,7 @@ pub(crate) async fn conclude(
         Submitted::Accepted(job) => {
             metrics::job_submitted(pool, &job.task);
             if job.status == overshot_common::job::Status::Scheduled {
-                app.upkeep.nudge();
+                app.upkeep.nudge(&job.id.shard);
             }
             return Ok((*job, false));
         }

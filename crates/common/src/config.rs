@@ -121,6 +121,11 @@ impl Config {
         self.pools.get(pool)
     }
 
+    /// Every configured pool and how many shards it has.
+    pub fn shards(&self) -> impl Iterator<Item = (&PoolName, u16)> {
+        self.pools.iter().map(|(name, pool)| (name, pool.shards))
+    }
+
     /// The only pool, if there is just one: where a job goes that names none.
     pub fn default_pool(&self) -> Option<&PoolName> {
         let mut names = self.pools.keys();

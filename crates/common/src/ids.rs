@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 use ulid::{Generator, Ulid};
 
 /// Why a text is not the identifier it should be.
@@ -52,15 +53,29 @@ text_id! {
 }
 
 impl PoolName {
-    /// The shards of the pool. One, until pools may have several.
-    pub fn shards(&self) -> impl Iterator<Item = Shard> {
-        std::iter::once(Shard { pool: self.clone(), number: 0 })
+    /// The shards of a pool that has `count` of them.
+    pub fn shards(&self, count: u16) -> impl Iterator<Item = Shard> {
+        let pool = self.clone();
+        (0..count).map(move |number| Shard { pool: pool.clone(), number })
     }
 
-    /// The shard in which a new job lives.
+    /// The first shard, which every pool has.
     pub fn place(&self) -> Shard {
         Shard { pool: self.clone(), number: 0 }
     }
+
+    /// The one shard, of `count`, in which all jobs of a concurrency key live: they exclude each other, and only what
+    /// shares a slot can.
+    pub fn shard_of_key(&self, key: &str, count: u16) -> Shard {
+        let hash = Sha256::digest(key.as_bytes());
+        let start = hash.first_chunk().expect("a SHA-256 hash has 32 bytes");
+        Shard { pool: self.clone(), number: spread(u128::from(u64::from_be_bytes(*start)), count) }
+    }
+}
+
+/// One of `count` places. Never to be changed: where the jobs of a key live follows from it.
+fn spread(number: u128, count: u16) -> u16 {
+    u16::try_from(number % u128::from(count.max(1))).expect("less than a u16")
 }
 
 impl FromStr for PoolName {
@@ -167,6 +182,12 @@ impl fmt::Debug for LocalId {
 }
 
 impl LocalId {
+    fn of(ulid: Ulid) -> Self {
+        let mut buffer = [0; 26];
+        ulid.array_to_str(&mut buffer).make_ascii_lowercase();
+        Self(buffer)
+    }
+
     /// The identifier as text.
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).expect("made of ASCII only, see from_str")
@@ -194,14 +215,26 @@ impl FromStr for LocalId {
 impl JobId {
     /// Makes a new id in `shard`. The ids of one process grow, so that a listing keeps the order of its submits.
     pub fn new(shard: Shard) -> Self {
-        static GENERATOR: Mutex<Generator> = Mutex::new(Generator::new());
-        let mut generator = GENERATOR.lock().expect("no holder of this lock can panic");
-        // It fails only when 2^80 ids were made within a millisecond.
-        let ulid = generator.generate().unwrap_or_default();
-        let mut buffer = [0; 26];
-        ulid.array_to_str(&mut buffer).make_ascii_lowercase();
-        Self { shard, local: LocalId(buffer) }
+        Self { shard, local: LocalId::of(new_ulid()) }
     }
+
+    /// Makes a new id in a pool of `shards` shards: in that of its concurrency key, where it has one, else in any.
+    pub fn in_pool(pool: &PoolName, shards: u16, key: Option<&str>) -> Self {
+        let ulid = new_ulid();
+        let shard = match key {
+            Some(key) => pool.shard_of_key(key, shards),
+            // Random; within a millisecond it counts up, so that the shards take turns.
+            None => Shard { pool: pool.clone(), number: spread(ulid.random(), shards) },
+        };
+        Self { shard, local: LocalId::of(ulid) }
+    }
+}
+
+fn new_ulid() -> Ulid {
+    static GENERATOR: Mutex<Generator> = Mutex::new(Generator::new());
+    let mut generator = GENERATOR.lock().expect("no holder of this lock can panic");
+    // It fails only when 2^80 ids were made within a millisecond.
+    generator.generate().unwrap_or_default()
 }
 
 impl fmt::Display for JobId {
@@ -262,6 +295,24 @@ mod tests {
         for bad in ["", "a}b", "A", "a.b", &"x".repeat(41)] {
             assert!(bad.parse::<PoolName>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_concurrency_key_stays_in_its_shard_for_ever() {
+        let pool: PoolName = "chat".parse().unwrap();
+        let numbers = ["a", "b", "c", "user-42"].map(|key| JobId::in_pool(&pool, 3, Some(key)).shard.number);
+        // Other numbers would let two jobs of one key run at once after an upgrade.
+        assert_eq!(numbers, [1, 1, 2, 2]);
+    }
+
+    #[test]
+    fn jobs_without_a_key_spread_evenly_over_the_shards() {
+        let pool: PoolName = "chat".parse().unwrap();
+        let mut counts = [0_u32; 3];
+        for _ in 0..3000 {
+            counts[usize::from(JobId::in_pool(&pool, 3, None).shard.number)] += 1;
+        }
+        assert!(counts.iter().all(|count| (800..1200).contains(count)), "{counts:?}");
     }
 
     #[test]

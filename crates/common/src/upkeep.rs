@@ -2,9 +2,11 @@
 //!
 //! Each is a move of the queue on a timer. Owns no state: what one process began, another goes on with.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use rand::RngExt as _;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -14,7 +16,7 @@ use crate::config::Config;
 use crate::ids::{JobId, PoolName, Shard};
 use crate::job::Status;
 use crate::metrics;
-use crate::queue::{self, Queue, ReclaimPolicy};
+use crate::queue::{self, Queue, ReclaimPolicy, Reclaimed};
 use crate::task::chat;
 
 /// How often each process looks for due jobs when it knows of none sooner.
@@ -42,97 +44,100 @@ impl Role {
     }
 }
 
-/// Wakes the promoter of this process.
+/// Wakes the promoters of this process.
 #[derive(Debug, Clone)]
 pub struct UpkeepHandle {
-    due: Arc<Notify>,
+    due: Arc<BTreeMap<Shard, Notify>>,
 }
 
 impl UpkeepHandle {
-    /// Says that this process scheduled something: it may be due before the promoter looks next.
-    pub fn nudge(&self) {
-        self.due.notify_one();
+    /// Says that this process scheduled something in a shard: it may be due before its promoter looks next.
+    pub fn nudge(&self, shard: &Shard) {
+        if let Some(due) = self.due.get(shard) {
+            due.notify_one();
+        }
     }
 }
 
-/// The services of one process over some shards.
+/// The services of one process over some shards, each on its own: one whose node is away holds up no other.
 #[derive(Debug)]
 pub struct Upkeep {
     queue: Queue,
     shards: Vec<(Shard, ReclaimPolicy)>,
-    due: Arc<Notify>,
+    handle: UpkeepHandle,
     role: Role,
 }
 
 impl Upkeep {
     /// Services over all shards of the configured pools.
     pub fn new(queue: Queue, config: &Config, pools: &[PoolName], role: Role) -> (Self, UpkeepHandle) {
-        let due = Arc::new(Notify::new());
-        let handle = UpkeepHandle { due: due.clone() };
         let shards = pools.iter().filter_map(|name| Some((name, config.pools.get(name)?)));
         let shards = shards.flat_map(|(name, pool)| {
             let policy = reclaim_policy(config, pool);
-            name.shards().map(move |shard| (shard, policy))
+            name.shards(pool.shards).map(move |shard| (shard, policy))
         });
-        (Self { queue, shards: shards.collect(), due, role }, handle)
+        let shards: Vec<_> = shards.collect();
+        let due = shards.iter().map(|(shard, _)| (shard.clone(), Notify::new())).collect();
+        let handle = UpkeepHandle { due: Arc::new(due) };
+        (Self { queue, shards, handle: handle.clone(), role }, handle)
     }
 
     /// Runs until `shutdown`. An error of Redis is noted and the move tried again at its next time.
     pub async fn run(self, shutdown: CancellationToken) {
+        let services = self.shards.iter().map(async |(shard, policy)| {
+            tokio::join!(self.promote(shard), self.reap(shard, policy), self.tidy(shard, policy.lease));
+        });
         tokio::select! {
             () = shutdown.cancelled() => {}
-            _ = async { tokio::join!(self.promote(), self.reap(), self.tidy()) } => {}
+            _ = join_all(services) => {}
         }
     }
 
     /// Queues what is due, at the time at which it is due.
-    async fn promote(&self) {
+    async fn promote(&self, shard: &Shard) {
+        let due = &self.handle.due[shard];
         loop {
             let mut wait = jittered(PROMOTE_EVERY * self.role.slower());
-            for (shard, _) in &self.shards {
-                match self.queue.promote(shard).await {
-                    Ok(promoted) => {
-                        metrics::promoted(&shard.pool, promoted.count as u64);
-                        wait = if promoted.more() { Duration::ZERO } else { wait.min(until(promoted.next_due)) };
-                    }
-                    Err(error) => tracing::debug!(%error, %shard, "promote failed"),
+            match self.queue.promote(shard).await {
+                Ok(promoted) => {
+                    metrics::promoted(&shard.pool, promoted.count as u64);
+                    wait = if promoted.more() { Duration::ZERO } else { wait.min(until(promoted.next_due)) };
                 }
+                Err(error) => tracing::debug!(%error, %shard, "promote failed"),
             }
-            tokio::select! {
-                () = tokio::time::sleep(wait) => {}
-                () = self.due.notified() => {}
-            }
+            // Woken or not, it looks.
+            let _ = tokio::time::timeout(wait, due.notified()).await;
         }
     }
 
     /// Takes jobs from workers that died or fell silent.
-    async fn reap(&self) {
-        let every = self.shards.iter().map(|(_, policy)| reap_interval(policy.liveness)).min().unwrap_or(TIDY_EVERY);
-        let every = every * self.role.slower();
+    async fn reap(&self, shard: &Shard, policy: &ReclaimPolicy) {
+        let every = reap_interval(policy.liveness) * self.role.slower();
         loop {
             let begun = Instant::now();
-            for (shard, policy) in &self.shards {
-                match self.queue.reclaim(shard, policy).await {
-                    Ok(reclaimed) if !reclaimed.jobs.is_empty() => {
-                        let failed = reclaimed.jobs.iter().filter(|(_, status)| *status == Status::Failed).count();
-                        tracing::warn!(%shard, jobs = reclaimed.jobs.len(), failed, "jobs reclaimed from silent workers");
-                        metrics::reclaimed(&shard.pool, reclaimed.jobs.len() as u64);
-                        for (id, status) in &reclaimed.jobs {
-                            if status.is_terminal()
-                                && let Err(error) = Box::pin(self.keep_partial(id)).await
-                            {
-                                tracing::debug!(%error, job.id = %id, "partial output not kept");
-                            }
-                        }
-                        if reclaimed.jobs.iter().any(|(_, status)| *status == Status::Retrying) {
-                            self.due.notify_one();
-                        }
-                    }
-                    Ok(_) => {}
-                    Err(error) => tracing::debug!(%error, %shard, "reclaim failed"),
-                }
+            match self.queue.reclaim(shard, policy).await {
+                Ok(reclaimed) if !reclaimed.jobs.is_empty() => self.tell_reclaimed(shard, &reclaimed).await,
+                Ok(_) => {}
+                Err(error) => tracing::debug!(%error, %shard, "reclaim failed"),
             }
             tokio::time::sleep_until(begun + jittered(every)).await;
+        }
+    }
+
+    /// Sees to what a reaper's run changed.
+    async fn tell_reclaimed(&self, shard: &Shard, reclaimed: &Reclaimed) {
+        let failed = reclaimed.jobs.iter().filter(|(_, status)| *status == Status::Failed).count();
+        tracing::warn!(%shard, jobs = reclaimed.jobs.len(), failed, "jobs reclaimed from silent workers");
+        metrics::reclaimed(&shard.pool, reclaimed.jobs.len() as u64);
+        for (id, status) in &reclaimed.jobs {
+            if status.is_terminal()
+                && let Err(error) = Box::pin(self.keep_partial(id)).await
+            {
+                tracing::debug!(%error, job.id = %id, "partial output not kept");
+            }
+        }
+        if reclaimed.jobs.iter().any(|(_, status)| *status == Status::Retrying) {
+            self.handle.nudge(shard);
         }
     }
 
@@ -159,18 +164,16 @@ impl Upkeep {
     }
 
     /// Ends what waited too long, forgets what was kept long enough, mends what no move can have left behind.
-    async fn tidy(&self) {
+    async fn tidy(&self, shard: &Shard, lease: Duration) {
         loop {
             tokio::time::sleep(jittered(TIDY_EVERY * self.role.slower() * self.role.slower())).await;
-            for (shard, policy) in &self.shards {
-                if let Err(error) = self.tidy_shard(shard, policy.lease).await {
-                    tracing::debug!(%error, %shard, "tidying failed");
-                }
+            if let Err(error) = self.tidy_once(shard, lease).await {
+                tracing::debug!(%error, %shard, "tidying failed");
             }
         }
     }
 
-    async fn tidy_shard(&self, shard: &Shard, lease: Duration) -> Result<(), queue::Error> {
+    async fn tidy_once(&self, shard: &Shard, lease: Duration) -> Result<(), queue::Error> {
         let pool = &shard.pool;
         metrics::expired(pool, self.queue.expire(shard).await? as u64);
         metrics::pruned(pool, self.queue.prune(shard).await? as u64);

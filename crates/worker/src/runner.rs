@@ -130,7 +130,7 @@ impl Services {
         let (takers, stop_taking, parked) = (TaskTracker::new(), ended.child_token(), Arc::new(Notify::new()));
         let broken = CancellationToken::new();
         let mut stations = Vec::new();
-        for (pool, shard) in runner.pools.iter().flat_map(|pool| pool.name.shards().map(move |shard| (pool, shard))) {
+        for (pool, shard) in runner.pools.iter().flat_map(Pool::shards) {
             let (endings, to_settle) = mpsc::unbounded_channel();
             let (outlets, to_publish) = mpsc::unbounded_channel();
             let station = Arc::new(Station {

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use overshot_common::ids::PoolName;
 use overshot_common::job::Job;
 use serde::Serialize;
 
@@ -15,7 +14,7 @@ use crate::wire::job::KEY_BYTES_MAX;
 use crate::wire::sized;
 
 /// Who holds a key, who waits for it, and who had it last.
-#[derive(Serialize, Default)]
+#[derive(Serialize)]
 pub(crate) struct Key {
     active: Option<Job>,
     waiting: Vec<Job>,
@@ -29,20 +28,14 @@ pub(crate) async fn show(
     query: Pairs,
 ) -> Result<Json<Key>, ApiError> {
     sized(&key, KEY_BYTES_MAX).map_err(|problem| ApiError::invalid("concurrency_key", problem))?;
-    let pool = match query.one("pool")? {
+    let (pool, shards) = match query.one("pool")? {
         Some(name) => app.known_pool(name).await?,
         None => app
             .config
             .default_pool()
-            .cloned()
+            .and_then(|name| Some((name.clone(), app.config.pool(name)?.shards)))
             .ok_or_else(|| ApiError::invalid("pool", "is required: there are several pools"))?,
     };
-    let mut found = Key::default();
-    for shard in PoolName::shards(&pool) {
-        let view = app.queue.key(&shard, &key).await?;
-        found.active = found.active.or(view.active);
-        found.waiting.extend(view.waiting);
-        found.latest = found.latest.into_iter().chain(view.latest).max_by_key(|job| job.created_at);
-    }
-    Ok(Json(found))
+    let view = app.queue.key(&pool.shard_of_key(&key, shards), &key).await?;
+    Ok(Json(Key { active: view.active, waiting: view.waiting, latest: view.latest }))
 }

@@ -57,16 +57,19 @@ impl Pool {
 }
 
 /// The numbers of all shards of a pool together.
-pub(crate) async fn numbers(queue: &Queue, pool: &PoolName, liveness: Duration) -> Result<PoolNumbers, queue::Error> {
+pub(crate) async fn numbers(
+    queue: &Queue,
+    (pool, shards): (&PoolName, u16),
+    liveness: Duration,
+) -> Result<PoolNumbers, queue::Error> {
     let mut sum = PoolNumbers::default();
-    for shard in pool.shards() {
-        sum.add(&queue.numbers(&shard, liveness).await?);
-    }
+    let numbers = pool.shards(shards).map(async |shard| queue.numbers(&shard, liveness).await);
+    try_join_all(numbers).await?.iter().for_each(|numbers| sum.add(numbers));
     Ok(sum)
 }
 
-async fn read(app: &App, pool: PoolName) -> Result<Pool, ApiError> {
-    let numbers = numbers(&app.queue, &pool, app.config.worker.liveness).await?;
+async fn read(app: &App, (pool, shards): (PoolName, u16)) -> Result<Pool, ApiError> {
+    let numbers = numbers(&app.queue, (&pool, shards), app.config.worker.liveness).await?;
     let orphaned = !app.config.pools.contains_key(&pool);
     Ok(Pool::new(pool, orphaned, &numbers))
 }
@@ -101,10 +104,8 @@ pub(crate) async fn resume(State(app): State<Arc<App>>, Segment(name): Segment) 
 }
 
 async fn set_paused(app: &App, name: &str, paused: bool) -> Result<Json<Pool>, ApiError> {
-    let pool = app.known_pool(name).await?;
-    for shard in pool.shards() {
-        app.queue.pause(&shard, paused).await?;
-    }
+    let (pool, shards) = app.known_pool(name).await?;
+    try_join_all(pool.shards(shards).map(async |shard| app.queue.pause(&shard, paused).await)).await?;
     tracing::info!(%pool, paused, "pool paused or resumed");
-    read(app, pool).await.map(Json)
+    read(app, (pool, shards)).await.map(Json)
 }

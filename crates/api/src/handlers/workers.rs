@@ -1,4 +1,4 @@
-//! The live workers, merged over the pools in which they beat.
+//! The live workers, merged over the shards in which they beat.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,7 +6,6 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use futures_util::future::try_join_all;
-use overshot_common::ids::PoolName;
 use overshot_common::job::times;
 use overshot_common::queue::WorkerInfo;
 use serde_json::{Map, Value, json};
@@ -16,8 +15,7 @@ use crate::error::ApiError;
 
 /// `GET /api/v1/workers`
 pub(crate) async fn list(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiError> {
-    let pools = app.all_pools().await?;
-    let shards: Vec<_> = pools.iter().flat_map(PoolName::shards).collect();
+    let shards = app.shards(None).await?;
     let beats = try_join_all(shards.iter().map(|shard| app.queue.workers(shard, app.config.worker.liveness))).await?;
     let workers = merge(beats.into_iter().flatten());
     Ok(Json(json!({ "object": "list", "data": workers })))
@@ -35,7 +33,9 @@ fn merge(beats: impl Iterator<Item = WorkerInfo>) -> Vec<Value> {
     for beat in beats {
         let info = serde_json::from_str(beat.info.get()).unwrap_or_default();
         let merged = by_id.entry(beat.id.to_string()).or_default();
-        merged.pools.push(beat.pool.to_string());
+        if merged.pools.last().is_none_or(|last| *last != beat.pool.as_str()) {
+            merged.pools.push(beat.pool.to_string());
+        }
         if beat.last_beat >= merged.last_beat {
             (merged.last_beat, merged.said) = (beat.last_beat, info);
         }

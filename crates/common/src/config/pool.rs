@@ -11,6 +11,8 @@ use super::retry::RetryPolicy;
 pub struct PoolConfig {
     /// Names of providers, in order of preference; at least one.
     pub providers: Vec<String>,
+    /// Parts that the pool's jobs are spread over, each on one node of a cluster, 1 to 64; default 1. Fixed at first start.
+    pub shards: u16,
     /// Jobs in flight per worker, 1 to 1024; default 8.
     pub concurrency: u32,
     /// Idle time after which a job may be reclaimed, 1 s to 1 h; renewed every third of it; default 30 s.
@@ -51,6 +53,7 @@ impl Default for PoolConfig {
     fn default() -> Self {
         Self {
             providers: Vec::new(),
+            shards: 1,
             concurrency: 8,
             lease: Duration::from_secs(30),
             stall_timeout: Duration::from_secs(600),
@@ -76,6 +79,7 @@ impl PoolConfig {
         let affinities = [("none", Affinity::None), ("model", Affinity::Model)];
         let pool = Self {
             providers: read_providers(&mut from, mistakes),
+            shards: from.integer(mistakes, "shards", &(1..=64), default.shards),
             concurrency: from.integer(mistakes, "concurrency", &(1..=1024), default.concurrency),
             lease: from.duration(mistakes, "lease", &lease, default.lease),
             stall_timeout: from.duration(mistakes, "stall_timeout", &POSITIVE, default.stall_timeout),

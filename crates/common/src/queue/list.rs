@@ -169,11 +169,13 @@ impl Queue {
     }
 
     async fn read_in_order(&self, shards: &[Shard], candidates: &[(usize, LocalId)]) -> Result<Vec<Job>, Error> {
-        let mut jobs = Vec::with_capacity(candidates.len());
-        for run in candidates.chunk_by(|(a, _), (b, _)| a == b) {
-            let ids: Vec<LocalId> = run.iter().map(|(_, id)| *id).collect();
-            jobs.extend(self.get_many(&shards[run[0].0], &ids).await?);
-        }
+        let per_shard = shards.iter().enumerate().map(async |(number, shard)| {
+            let ids: Vec<LocalId> =
+                candidates.iter().filter(|(place, _)| *place == number).map(|(_, id)| *id).collect();
+            self.get_many(shard, &ids).await
+        });
+        let mut jobs = try_join_all(per_shard).await?.concat();
+        jobs.sort_unstable_by_key(|job| std::cmp::Reverse(job.id.local));
         Ok(jobs)
     }
 }

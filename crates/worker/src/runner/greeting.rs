@@ -29,9 +29,9 @@ pub(super) async fn greet(queue: &Queue, config: &Config) -> anyhow::Result<()> 
         let reasons = reasons.join("; ");
         anyhow::bail!("redis is unfit (OVERSHOT_ALLOW_UNSAFE_REDIS=1 takes it nevertheless): {reasons}");
     }
-    for pool in config.served_pools() {
-        let shards = u16::try_from(pool.shards().count())?;
-        patiently(config, || queue.register_pool(&pool, shards)).await?;
+    let served = config.served_pools();
+    for (pool, shards) in config.shards().filter(|(pool, _)| served.contains(pool)) {
+        patiently(config, || queue.register_pool(pool, shards)).await?;
     }
     Ok(())
 }

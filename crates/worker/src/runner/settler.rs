@@ -104,7 +104,7 @@ async fn call(station: &Station, batch: &Batch) -> Result<Vec<Settled>, Error> {
         }
     };
     if due.is_some() {
-        station.upkeep.nudge();
+        station.upkeep.nudge(&station.shard);
     }
     Ok(answers)
 }

@@ -25,6 +25,13 @@ pub(crate) struct Pool {
     pub(crate) slots: Arc<Semaphore>,
 }
 
+impl Pool {
+    /// Its shards, each with the pool itself.
+    pub(crate) fn shards(self: &Arc<Self>) -> impl Iterator<Item = (&Arc<Self>, Shard)> {
+        self.name.shards(self.settings.shards).map(move |shard| (self, shard))
+    }
+}
+
 /// One shard of a pool as this worker serves it.
 #[derive(Debug)]
 pub(crate) struct Station {
