@@ -14,6 +14,7 @@ use crate::PATIENCE;
 #[derive(Debug, Clone)]
 pub struct RedisOptions {
     tcp: bool,
+    extra: Vec<String>,
     appendonly: bool,
     fsync: &'static str,
     policy: String,
@@ -22,7 +23,14 @@ pub struct RedisOptions {
 
 impl Default for RedisOptions {
     fn default() -> Self {
-        Self { tcp: false, appendonly: true, fsync: "everysec", policy: "noeviction".to_owned(), maxmemory: None }
+        Self {
+            tcp: false,
+            extra: Vec::new(),
+            appendonly: true,
+            fsync: "everysec",
+            policy: "noeviction".to_owned(),
+            maxmemory: None,
+        }
     }
 }
 
@@ -60,6 +68,13 @@ impl RedisOptions {
     #[must_use]
     pub fn maxmemory(mut self, limit: &str) -> Self {
         self.maxmemory = Some(limit.to_owned());
+        self
+    }
+
+    /// One more setting, as on the command line: `--name value`.
+    #[must_use]
+    pub fn setting(mut self, name: &str, value: &str) -> Self {
+        self.extra.extend([format!("--{name}"), value.to_owned()]);
         self
     }
 
@@ -192,6 +207,7 @@ impl RedisServer {
         if let Some(limit) = &self.options.maxmemory {
             command.args(["--maxmemory", limit]);
         }
+        command.args(&self.options.extra);
         if !self.options.tcp {
             command.args(["--unixsocket", &self.socket()]);
         }

@@ -65,7 +65,7 @@ impl App {
         };
         let app = Self {
             tokens: Tokens::new(config.api_tokens.iter().map(|token| token.expose())),
-            events: Events::start(&queue),
+            events: Events::new(&queue),
             config,
             groups: Groups::new(queue.clone()),
             queue,

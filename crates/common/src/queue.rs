@@ -50,11 +50,9 @@ pub struct Queue {
 
 #[derive(Debug)]
 struct Inner {
-    client: redis::Client,
+    address: link::Address,
     link: link::Link,
-    /// For replies that may be large, so that they delay nobody else's.
-    bulk: deadpool_redis::Pool,
-    scripts: scripts::Scripts,
+    scripts: Arc<scripts::Scripts>,
 }
 
 impl Queue {
@@ -67,20 +65,25 @@ impl Queue {
 
     /// A queue whose scripts read the given clock.
     pub fn with_clock(url: &str, patience: Duration, clock: Clock) -> Result<Self, Error> {
-        let client = link::open(url)?;
-        let bulk = read::bulk_pool(&client)?;
-        let link = link::Link::new(client.clone(), patience);
-        let scripts = scripts::Scripts::new(clock);
-        Ok(Self { inner: Arc::new(Inner { client, link, bulk, scripts }) })
+        let address = link::Address::parse(url)?;
+        let link = link::Link::new(&address, patience)?;
+        let scripts = Arc::new(scripts::Scripts::new(clock));
+        Ok(Self { inner: Arc::new(Inner { address, link, scripts }) })
     }
 
-    /// A handle with a connection of its own, for work that must not wait behind others' replies.
+    /// A handle with connections of its own, for work that must not wait behind others' replies.
     pub fn separate(&self, patience: Duration) -> Result<Self, Error> {
-        let client = self.inner.client.clone();
-        let bulk = self.inner.bulk.clone();
-        let link = link::Link::new(client.clone(), patience);
-        let clock = self.inner.scripts.clock();
-        Ok(Self { inner: Arc::new(Inner { client, link, bulk, scripts: scripts::Scripts::new(clock) }) })
+        let Inner { address, scripts, .. } = &*self.inner;
+        let link = link::Link::new(address, patience)?;
+        Ok(Self { inner: Arc::new(Inner { address: address.clone(), link, scripts: scripts.clone() }) })
+    }
+
+    /// A handle over the same connections for calls of another patience.
+    #[must_use]
+    pub fn within(&self, patience: Duration) -> Self {
+        let Inner { address, link, scripts } = &*self.inner;
+        let (address, link, scripts) = (address.clone(), link.within(patience), scripts.clone());
+        Self { inner: Arc::new(Inner { address, link, scripts }) }
     }
 
     /// A fingerprint of the scripts: two processes with the same one make the same moves.
@@ -88,9 +91,14 @@ impl Queue {
         scripts::fingerprint(&self.inner.scripts)
     }
 
-    /// Asks Redis for a sign of life.
+    /// Asks Redis for a sign of life; of a cluster, any node.
     pub async fn ping(&self) -> Result<(), Error> {
         self.inner.link.call(&redis::cmd("PING")).await.map(drop)
+    }
+
+    /// Asks for a sign of life where a shard lives.
+    pub async fn ping_shard(&self, shard: &Shard) -> Result<(), Error> {
+        self.inner.link.call_at(shard, &redis::cmd("PING")).await.map(drop)
     }
 
     /// Notes that a pool exists with this many shards. The number is fixed at first start: an id tells its shard.

@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use overshot_common::config::Config;
 use overshot_common::ids::WorkerId;
 use overshot_common::metrics;
-use overshot_common::queue::Queue;
+use overshot_common::queue::{Doorbell, Queue};
 use overshot_common::upkeep::{Role, Upkeep};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
@@ -127,9 +127,10 @@ impl Services {
         let served = runner.config.served_pools();
         let (upkeep, upkeep_handle) = Upkeep::new(runner.queue.clone(), &runner.config, &served, Role::Worker);
         tokio::spawn(upkeep.run(ended.clone()));
-        let (takers, stop_taking, parked) = (TaskTracker::new(), ended.child_token(), Arc::new(Notify::new()));
+        let (takers, stop_taking) = (TaskTracker::new(), ended.child_token());
         let broken = CancellationToken::new();
         let mut stations = Vec::new();
+        let mut porters: Vec<(Arc<Notify>, Vec<Arc<Station>>)> = Vec::new();
         for (pool, shard) in runner.pools.iter().flat_map(Pool::shards) {
             let (endings, to_settle) = mpsc::unbounded_channel();
             let (outlets, to_publish) = mpsc::unbounded_channel();
@@ -149,11 +150,19 @@ impl Services {
             });
             tokio::spawn(vital(broken.clone(), until(ended.clone(), settler::run(station.clone(), to_settle))));
             tokio::spawn(vital(broken.clone(), until(ended.clone(), publisher::run(station.clone(), to_publish))));
-            takers.spawn(vital(broken.clone(), claimer::run(station.clone(), parked.clone(), stop_taking.clone())));
+            if porters.is_empty() || Doorbell::is_of_one_shard(&runner.queue) {
+                porters.push(Default::default());
+            }
+            if let Some((parked, heard)) = porters.last_mut() {
+                heard.push(station.clone());
+                takers.spawn(vital(broken.clone(), claimer::run(station.clone(), parked.clone(), stop_taking.clone())));
+            }
             stations.push(station);
         }
-        let porter = porter::run(runner.queue.clone(), stations.clone(), parked, stop_taking.clone());
-        takers.spawn(vital(broken.clone(), porter));
+        for (parked, heard) in porters {
+            let porter = porter::run(runner.queue.clone(), heard, parked, stop_taking.clone());
+            takers.spawn(vital(broken.clone(), porter));
+        }
         takers.close();
         let keeper = Keeper {
             stations: stations.clone(),

@@ -29,7 +29,16 @@ impl fmt::Debug for Secret {
 pub struct RedisUrl(String);
 
 impl RedisUrl {
-    const SCHEMES: [&str; 4] = ["redis://", "rediss://", "unix://", "redis+unix://"];
+    const SCHEMES: [&str; 8] = [
+        "redis://",
+        "rediss://",
+        "unix://",
+        "redis+unix://",
+        "redis+cluster://",
+        "rediss+cluster://",
+        "redis+sentinel://",
+        "rediss+sentinel://",
+    ];
 
     /// Checks the scheme; whether Redis is there, only a connection tells.
     ///
@@ -38,7 +47,9 @@ impl RedisUrl {
     pub fn new(text: &str) -> Result<Self, String> {
         let rest = Self::SCHEMES.iter().find_map(|scheme| text.strip_prefix(scheme));
         match rest {
-            None => Err("must begin with redis://, rediss:// or unix://".to_owned()),
+            None => {
+                Err("must begin with redis://, rediss://, unix://, redis+cluster:// or redis+sentinel://".to_owned())
+            }
             Some(rest) if rest.is_empty() || rest.chars().any(char::is_whitespace) => {
                 Err("names no host or path".to_owned())
             }

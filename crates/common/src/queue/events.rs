@@ -112,10 +112,11 @@ impl Queue {
 
     /// Reads a job's kept chunks after a place, oldest first, at most [`Self::CHUNK_PAGE`]; fewer are all there were.
     pub async fn chunks(&self, id: &JobId, after: Option<ChunkId>) -> Result<Vec<Chunk>, Error> {
-        let mut command = redis::cmd("XRANGE");
+        let mut pipe = redis::pipe();
         let from = after.map_or_else(|| "-".to_owned(), |after| format!("({after}"));
-        command.arg(keys::chunks(id)).arg(from).arg("+").arg("COUNT").arg(Self::CHUNK_PAGE);
-        let entries = Vec::<(String, Vec<(String, String)>)>::from_redis_value(self.bulk_one(command).await?)?;
+        pipe.cmd("XRANGE").arg(keys::chunks(id)).arg(from).arg("+").arg("COUNT").arg(Self::CHUNK_PAGE);
+        let reply = self.inner.link.bulk(&id.shard, &pipe).await?.pop().unwrap_or(redis::Value::Nil);
+        let entries = Vec::<(String, Vec<(String, String)>)>::from_redis_value(reply)?;
         entries
             .into_iter()
             .map(|(place, fields)| {

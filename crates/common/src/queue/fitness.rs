@@ -15,9 +15,20 @@ pub struct Unfit {
 }
 
 impl Queue {
-    /// Asks Redis for its eviction policy, persistence and version; empty: fit.
+    /// Asks Redis for its eviction policy, persistence and version, a cluster's primaries one by one; empty: fit.
     pub async fn fitness(&self) -> Result<Vec<Unfit>, Error> {
-        let info = String::from_redis_value(self.inner.link.call(&redis::cmd("INFO")).await?)?;
+        let mut found = Vec::new();
+        for info in self.inner.link.call_all(&redis::cmd("INFO")).await? {
+            for unfit in self.judge(&String::from_redis_value(info)?).await {
+                if !found.contains(&unfit) {
+                    found.push(unfit);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    async fn judge(&self, info: &str) -> Vec<Unfit> {
         let field = |name: &str| {
             info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim).unwrap_or_default()
         };
@@ -34,19 +45,17 @@ impl Queue {
         if version.split('.').next().and_then(|major| major.parse::<u32>().ok()).is_some_and(|major| major < 7) {
             found.push(Unfit { reason: format!("Redis {version} is too old; 7.0 or newer is needed"), fatal: true });
         }
-        Ok(found)
+        found
     }
 
     async fn persistence_without_aof(&self) -> Unfit {
         let mut get = redis::cmd("CONFIG");
         get.arg("GET").arg("save");
         // Managed servers forbid CONFIG; then only AOF is known.
-        let saves = match self.inner.link.call(&get).await.and_then(|value| Ok(Vec::<String>::from_redis_value(value)?))
-        {
-            Ok(pair) => pair.get(1).map(|points| !points.is_empty()),
-            Err(_) => None,
-        };
-        if saves == Some(false) {
+        let answers = self.inner.link.call_all(&get).await.unwrap_or_default().into_iter();
+        let pairs = answers.filter_map(|answer| Vec::<String>::from_redis_value(answer).ok());
+        let forgets = pairs.filter_map(|pair| Some(pair.get(1)?.is_empty())).any(|none| none);
+        if forgets {
             let reason =
                 "appendonly is no and there are no save points: a restart of Redis loses every job; set appendonly yes";
             Unfit { reason: reason.into(), fatal: true }

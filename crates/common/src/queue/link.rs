@@ -1,76 +1,105 @@
-//! One multiplexed connection to Redis that is replaced when it fails or falls silent.
+//! The way to Redis: which server to ask, and what to do when it fails.
 //!
-//! The client's own manager never replaces a connection that only times out (a black-holed one), so that the watchdog
-//! is ours: a call that gets no answer in time drops the connection for everybody, and the next call makes a new one.
+//! One server, a cluster and what Sentinels watch over differ only in who serves a slot now, which [`Servers`] tells. A call
+//! that fails doubts its server, looks again, and is sent again until its patience is over.
 
-use std::sync::RwLock;
+use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::io::tcp::{TcpSettings, socket2};
-use redis::{AsyncConnectionConfig, Client, Cmd, IntoConnectionInfo as _, RedisError, Value};
-use tokio::sync::Mutex;
+use redis::{Cmd, Pipeline, RedisError, Value};
 use tokio::time::Instant;
 
 use super::error::Error;
 use super::scripts::Script;
+use crate::ids::Shard;
 
-/// How long one answer may take before the connection is taken for dead.
-const RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a new connection may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// An answer that its caller did not wait for makes the connection suspect after this long.
-const SUSPICIOUS_SILENCE: Duration = Duration::from_millis(500);
+mod address;
+mod cluster;
+mod node;
+mod sentinel;
+mod slot;
+
+pub(crate) use address::Address;
+use cluster::Cluster;
+pub(crate) use node::Node;
+use sentinel::Sentinel;
+use slot::{slot, slot_of};
+
 /// First and longest pause between two tries.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
+/// Redirections that are followed at once; a cluster that sends us in a circle is given time.
+const REDIRECTIONS: u32 = 3;
 
-/// Opens the client for a Redis URL: `redis://`, `rediss://` or `unix://`.
-pub(crate) fn open(url: &str) -> Result<Client, Error> {
-    let keepalive =
-        socket2::TcpKeepalive::new().with_time(Duration::from_secs(10)).with_interval(Duration::from_secs(3));
-    let tcp =
-        TcpSettings::default().set_nodelay(true).set_keepalive(keepalive).set_user_timeout(Duration::from_secs(5));
-    let info = url.into_connection_info().map_err(|error| Error::Refused(error.to_string()))?;
-    Client::open(info.set_tcp_settings(tcp)).map_err(|error| Error::Refused(error.to_string()))
-}
-
-/// A connection shared by all callers; cheap to call concurrently.
-#[derive(Debug)]
+/// The connections of a process, shared by all callers; cheap to clone and to call concurrently.
+#[derive(Debug, Clone)]
 pub(crate) struct Link {
-    client: Client,
-    /// The connection now in use, and how many there were before it.
-    current: RwLock<(u64, Option<MultiplexedConnection>)>,
-    /// Held by the one caller that reconnects.
-    reconnecting: Mutex<()>,
+    servers: Arc<Servers>,
     /// How long a call may take in all, tries included.
     deadline: Duration,
 }
 
-impl Link {
-    /// A link whose calls end within `deadline`. Connects at the first call.
-    pub(crate) fn new(client: Client, deadline: Duration) -> Self {
-        Self { client, current: RwLock::new((0, None)), reconnecting: Mutex::new(()), deadline }
+/// Who serves a slot now.
+#[derive(Debug)]
+enum Servers {
+    One(Arc<Node>),
+    Sentinel(Sentinel),
+    Cluster(Cluster),
+}
+
+impl Servers {
+    async fn node(&self, slot: Option<u16>) -> Result<Arc<Node>, RedisError> {
+        match self {
+            Self::One(node) => Ok(node.clone()),
+            Self::Sentinel(sentinel) => sentinel.node().await,
+            Self::Cluster(cluster) => cluster.node(slot).await,
+        }
     }
 
-    /// Sends a command, again on a new connection when the old one fails. The command must be idempotent.
+    /// Learns from a failure of a node.
+    async fn doubt(&self, node: &Arc<Node>, error: &RedisError) {
+        match self {
+            Self::One(_) => {}
+            Self::Sentinel(sentinel) => sentinel.doubt(node),
+            Self::Cluster(cluster) => cluster.doubt(node, error).await,
+        }
+    }
+}
+
+impl Link {
+    /// A link whose calls end within `deadline`. Connects at the first call.
+    pub(crate) fn new(address: &Address, deadline: Duration) -> Result<Self, Error> {
+        let servers = match address.clone() {
+            Address::One(info) => Servers::One(Node::new(info)?),
+            Address::Cluster(seeds) => Servers::Cluster(Cluster::new(seeds)),
+            Address::Sentinel { sentinels, primary, name } => {
+                Servers::Sentinel(Sentinel::new(sentinels, primary, name))
+            }
+        };
+        Ok(Self { servers: Arc::new(servers), deadline })
+    }
+
+    /// The same connections for calls of another patience.
+    pub(crate) fn within(&self, deadline: Duration) -> Self {
+        Self { servers: self.servers.clone(), deadline }
+    }
+
+    /// Whether keys of different shards may be on different nodes, and are never in one command.
+    pub(crate) fn is_cluster(&self) -> bool {
+        matches!(*self.servers, Servers::Cluster(_))
+    }
+
+    /// Sends a command to the node of its key, again when that fails. The command must be idempotent.
     ///
     /// Cancel safety: a dropped future may leave the command sent.
     pub(crate) async fn call(&self, command: &Cmd) -> Result<Value, Error> {
-        let end = Instant::now() + self.deadline;
-        let mut pause = BACKOFF.0;
-        loop {
-            let error = match self.attempt(command).await {
-                Ok(value) => return Ok(value),
-                Err(Attempt::Final(error)) => return Err(error),
-                Err(Attempt::Again(error)) => error,
-            };
-            crate::metrics::redis_error();
-            if Instant::now() + pause >= end {
-                return Err(Error::Unavailable(error.to_string()));
-            }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(BACKOFF.1);
-        }
+        let slot = if self.is_cluster() { slot_of(command) } else { None };
+        self.insist(slot, self.deadline, Request::One(command)).await
+    }
+
+    /// As [`Link::call`], for a command without a key that asks the node of a shard.
+    pub(crate) async fn call_at(&self, shard: &Shard, command: &Cmd) -> Result<Value, Error> {
+        self.insist(self.slot(&super::keys::base(shard)), self.deadline, Request::One(command)).await
     }
 
     /// Runs a script, loading it where the server does not have it.
@@ -91,95 +120,149 @@ impl Link {
         }
     }
 
-    async fn attempt(&self, command: &Cmd) -> Result<Value, Attempt> {
-        let (generation, mut connection) = self.connection().await.map_err(Attempt::Again)?;
-        let mut watch = Watch { link: self, generation, since: Instant::now() };
-        let answer = command.query_async(&mut connection).await;
-        watch.generation = 0;
-        let error = match answer {
-            Ok(value) => return Ok(value),
-            Err(error) => error,
+    /// Sends readings of one shard over a connection of its own, so that a large reply delays nobody else's.
+    pub(crate) async fn bulk(&self, shard: &Shard, pipe: &Pipeline) -> Result<Vec<Value>, Error> {
+        let slot = self.slot(&super::keys::base(shard));
+        match self.insist(slot, node::BULK_TIMEOUT, Request::Bulk(pipe)).await? {
+            Value::Array(values) => Ok(values),
+            _ => Err(Error::corrupt("a pipeline without a list of answers")),
+        }
+    }
+
+    /// Sends a command to every server that may hold jobs.
+    pub(crate) async fn call_all(&self, command: &Cmd) -> Result<Vec<Value>, Error> {
+        let nodes = match &*self.servers {
+            Servers::Cluster(cluster) => cluster.nodes().await.map_err(|error| unavailable(&error))?,
+            _ => return Ok(vec![self.call(command).await?]),
         };
-        let code = error.code().unwrap_or_default();
-        if error.is_io_error() || error.is_timeout() || error.is_connection_dropped() || error.is_unrecoverable_error()
-        {
-            self.discard(generation);
-            Err(Attempt::Again(error))
-        } else if matches!(
-            code,
-            "READONLY" | "LOADING" | "MASTERDOWN" | "UNBLOCKED" | "CLUSTERDOWN" | "TRYAGAIN" | "BUSY"
-        ) {
-            // The server is there but is not, or not yet, the one to write to.
-            self.discard(generation);
-            Err(Attempt::Again(error))
-        } else if code == "OOM" || error.to_string().contains("OOM command not allowed") {
-            Err(Attempt::Final(Error::OutOfMemory))
-        } else {
-            let detail = error.detail().unwrap_or_default();
-            Err(Attempt::Final(Error::Refused(format!("{code} {detail}"))))
+        let mut values = Vec::new();
+        for node in nodes {
+            values.push(node.send(command).await.map_err(|error| match sort(error) {
+                Failure::Final(error) => error,
+                Failure::Again(error) => unavailable(&error),
+            })?);
+        }
+        Ok(values)
+    }
+
+    /// The node of a key, for a connection of the caller's own: see [`Node::connect`]. When that fails: [`Link::doubt`].
+    pub(crate) async fn home(&self, key: &str) -> Result<Arc<Node>, Error> {
+        self.servers.node(self.slot(key)).await.map_err(|error| unavailable(&error))
+    }
+
+    /// Opens a connection of the caller's own to the node of a key. `response_timeout` is `None` for one that blocks.
+    pub(crate) async fn dedicated(
+        &self,
+        key: &str,
+        response_timeout: Option<Duration>,
+    ) -> Result<(Arc<Node>, MultiplexedConnection), Error> {
+        let node = self.home(key).await?;
+        match node.connect(response_timeout).await {
+            Ok(connection) => Ok((node, connection)),
+            Err(error) => {
+                self.doubt(&node, &error).await;
+                Err(unavailable(&error))
+            }
         }
     }
 
-    async fn connection(&self) -> Result<(u64, MultiplexedConnection), RedisError> {
-        if let Some(found) = self.get() {
-            return Ok(found);
-        }
-        let _only_one = self.reconnecting.lock().await;
-        if let Some(found) = self.get() {
-            return Ok(found);
-        }
-        let connection = connect(&self.client, Some(RESPONSE_TIMEOUT)).await?;
-        let mut current = self.current.write().expect("no holder of this lock can panic");
-        *current = (current.0 + 1, Some(connection.clone()));
-        if current.0 > 1 {
-            crate::metrics::redis_reconnect();
-        }
-        Ok((current.0, connection))
+    /// Says that a node failed on a connection of the caller's own.
+    pub(crate) async fn doubt(&self, node: &Arc<Node>, error: &RedisError) {
+        self.servers.doubt(node, error).await;
     }
 
-    fn get(&self) -> Option<(u64, MultiplexedConnection)> {
-        let current = self.current.read().expect("no holder of this lock can panic");
-        current.1.clone().map(|connection| (current.0, connection))
+    /// Whether a key is served by another node than this one, as far as is known.
+    pub(crate) fn has_left(&self, key: &str, node: &Arc<Node>) -> bool {
+        let known = match &*self.servers {
+            Servers::One(_) => return false,
+            Servers::Sentinel(sentinel) => sentinel.known(),
+            Servers::Cluster(cluster) => cluster.known(self.slot(key)),
+        };
+        known.is_some_and(|known| !Arc::ptr_eq(&known, node))
     }
 
-    /// Drops a failed connection, unless another caller did.
-    fn discard(&self, generation: u64) {
-        let mut current = self.current.write().expect("no holder of this lock can panic");
-        if current.0 == generation {
-            current.1 = None;
+    fn slot(&self, key: &str) -> Option<u16> {
+        self.is_cluster().then(|| slot(key.as_bytes()))
+    }
+
+    /// Sends until there is an answer, or the time is over.
+    async fn insist(&self, slot: Option<u16>, deadline: Duration, request: Request<'_>) -> Result<Value, Error> {
+        let end = Instant::now() + deadline;
+        let (mut pause, mut redirections) = (BACKOFF.0, 0);
+        loop {
+            let error = match self.servers.node(slot).await {
+                Ok(node) => match request.send(&node).await.map_err(sort) {
+                    Ok(value) => return Ok(value),
+                    Err(Failure::Final(error)) => return Err(error),
+                    Err(Failure::Again(error)) => {
+                        self.servers.doubt(&node, &error).await;
+                        error
+                    }
+                },
+                Err(error) => error,
+            };
+            if error.code() == Some("MOVED") && redirections < REDIRECTIONS {
+                redirections += 1;
+                continue;
+            }
+            crate::metrics::redis_error();
+            if Instant::now() + pause >= end {
+                return Err(unavailable(&error));
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(BACKOFF.1);
         }
     }
 }
 
-/// Notices a caller that gave up on an answer: what it waited on for long may be dead, and nobody else would tell.
-struct Watch<'a> {
-    link: &'a Link,
-    /// The connection waited on; 0 once the answer is there.
-    generation: u64,
-    since: Instant,
+/// What is sent to one node.
+#[derive(Clone, Copy)]
+enum Request<'a> {
+    One(&'a Cmd),
+    Bulk(&'a Pipeline),
 }
 
-impl Drop for Watch<'_> {
-    fn drop(&mut self) {
-        if self.generation > 0 && self.since.elapsed() >= SUSPICIOUS_SILENCE {
-            self.link.discard(self.generation);
+impl Request<'_> {
+    async fn send(self, node: &Node) -> Result<Value, RedisError> {
+        match self {
+            Self::One(command) => node.send(command).await,
+            Self::Bulk(pipe) => node.send_bulk(pipe).await.map(Value::Array),
         }
     }
 }
 
-enum Attempt {
+/// What a failed try means.
+enum Failure {
     Again(RedisError),
     Final(Error),
 }
 
-/// Opens a connection of the caller's own. `response_timeout` is `None` for one that blocks.
-pub(crate) async fn connect(
-    client: &Client,
-    response_timeout: Option<Duration>,
-) -> Result<MultiplexedConnection, RedisError> {
-    let config = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(CONNECT_TIMEOUT))
-        .set_response_timeout(response_timeout)
-        .set_pipeline_buffer_size(1024);
-    client.get_multiplexed_async_connection_with_config(&config).await
+fn sort(error: RedisError) -> Failure {
+    let code = error.code().unwrap_or_default();
+    // The server is there but is not, or not yet, or no longer, the one to ask.
+    let elsewhere = matches!(
+        code,
+        "READONLY"
+            | "LOADING"
+            | "MASTERDOWN"
+            | "UNBLOCKED"
+            | "CLUSTERDOWN"
+            | "TRYAGAIN"
+            | "BUSY"
+            | "NOREPLICAS"
+            | "MOVED"
+            | "ASK"
+    );
+    if elsewhere || node::is_broken(&error) {
+        Failure::Again(error)
+    } else if code == "OOM" || error.to_string().contains("OOM command not allowed") {
+        Failure::Final(Error::OutOfMemory)
+    } else {
+        let detail = error.detail().unwrap_or_default();
+        Failure::Final(Error::Refused(format!("{code} {detail}")))
+    }
+}
+
+fn unavailable(error: &RedisError) -> Error {
+    Error::Unavailable(error.to_string())
 }

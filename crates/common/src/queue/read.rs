@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use redis::{Cmd, FromRedisValue as _, Value};
+use redis::{FromRedisValue as _, Value};
 use serde_json::value::RawValue;
 
 use super::error::Error;
@@ -10,11 +10,6 @@ use super::record::{FIELDS, Facts, Stored, input, json};
 use super::{Queue, keys, ms, parts};
 use crate::ids::{JobId, LocalId, PoolName, Shard, WorkerId};
 use crate::job::{Job, Status};
-
-/// Connections for large replies.
-const BULK_CONNECTIONS: usize = 4;
-/// How long a large reply, or a free connection for it, may take.
-const BULK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Numbers of one shard; they add up over a pool's shards.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -82,23 +77,6 @@ pub struct WorkerInfo {
     pub info: Box<RawValue>,
 }
 
-pub(crate) fn bulk_pool(client: &redis::Client) -> Result<deadpool_redis::Pool, Error> {
-    let config = redis::AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(Duration::from_secs(1)))
-        .set_response_timeout(Some(BULK_TIMEOUT));
-    let refused = |error: &dyn std::fmt::Display| Error::Refused(error.to_string());
-    let manager = deadpool_redis::Manager::new_with_config(client.get_connection_info().clone(), config)
-        .map_err(|error| refused(&error))?;
-    deadpool_redis::Pool::builder(manager)
-        .max_size(BULK_CONNECTIONS)
-        .wait_timeout(Some(BULK_TIMEOUT))
-        .create_timeout(Some(BULK_TIMEOUT))
-        .recycle_timeout(Some(BULK_TIMEOUT))
-        .runtime(deadpool_redis::Runtime::Tokio1)
-        .build()
-        .map_err(|error| refused(&error))
-}
-
 impl Queue {
     /// Reads one job; `None` when there is none, or its retention is over.
     pub async fn get(&self, id: &JobId, with_input: bool) -> Result<Option<Job>, Error> {
@@ -117,7 +95,7 @@ impl Queue {
         for id in ids {
             pipe.cmd("HMGET").arg(keys::record(shard, id)).arg(&FIELDS[..]);
         }
-        let replies = if ids.is_empty() { Vec::new() } else { self.bulk(&pipe).await? };
+        let replies = if ids.is_empty() { Vec::new() } else { self.inner.link.bulk(shard, &pipe).await? };
         let jobs = ids
             .iter()
             .zip(replies)
@@ -129,7 +107,7 @@ impl Queue {
     pub async fn input(&self, id: &JobId) -> Result<Option<Box<RawValue>>, Error> {
         let mut pipe = redis::pipe();
         pipe.cmd("HMGET").arg(keys::record(&id.shard, &id.local)).arg(&["f", "i", "I"]);
-        let [facts, medium, large] = parts(self.bulk(&pipe).await?.pop().unwrap_or(Value::Nil))?;
+        let [facts, medium, large] = parts(self.inner.link.bulk(&id.shard, &pipe).await?.pop().unwrap_or(Value::Nil))?;
         let bytes = Option::<Vec<u8>>::from_redis_value;
         let Some(facts) = bytes(facts)? else { return Ok(None) };
         input(Facts::decode(&facts)?.1, [bytes(medium)?, bytes(large)?])
@@ -191,7 +169,7 @@ impl Queue {
 
     /// Lists the workers that beat in a shard within `liveness`.
     pub async fn workers(&self, shard: &Shard, liveness: Duration) -> Result<Vec<WorkerInfo>, Error> {
-        let [seconds, micros] = parts(self.inner.link.call(&redis::cmd("TIME")).await?)?;
+        let [seconds, micros] = parts(self.inner.link.call_at(shard, &redis::cmd("TIME")).await?)?;
         let now = u64::from_redis_value(seconds)? * 1000 + u64::from_redis_value(micros)? / 1000;
         let mut beats = redis::cmd("ZRANGE");
         beats.arg(keys::part(shard, "workers")).arg(now.saturating_sub(ms(liveness))).arg("+inf");
@@ -213,19 +191,5 @@ impl Queue {
                 Ok(WorkerInfo { id, pool: pool.clone(), last_beat, info: json(&info)? })
             })
             .collect()
-    }
-
-    /// Sends commands over a connection of the bulk pool, so that a large reply delays nobody else's.
-    pub(super) async fn bulk(&self, pipe: &redis::Pipeline) -> Result<Vec<Value>, Error> {
-        let unavailable = |error: &dyn std::fmt::Display| Error::Unavailable(error.to_string());
-        let mut connection = self.inner.bulk.get().await.map_err(|error| unavailable(&error))?;
-        pipe.query_async(&mut connection).await.map_err(|error| unavailable(&error))
-    }
-
-    /// Sends one command over the bulk pool.
-    pub(super) async fn bulk_one(&self, command: Cmd) -> Result<Value, Error> {
-        let mut pipe = redis::pipe();
-        pipe.add_command(command);
-        Ok(self.bulk(&pipe).await?.pop().unwrap_or(Value::Nil))
     }
 }

@@ -35,7 +35,6 @@ macro_rules! scripts {
         /// Every script.
         #[derive(Debug)]
         pub(crate) struct Scripts {
-            clock: Clock,
             $(pub(crate) $name: Script,)*
         }
 
@@ -43,17 +42,11 @@ macro_rules! scripts {
             /// Puts the scripts together.
             pub(crate) fn new(clock: Clock) -> Self {
                 Self {
-                    clock,
                     $($name: Script::new(
                         stringify!($name), $flags, clock, &[$($fragment,)*],
                         include_str!(concat!("scripts/", stringify!($name), ".lua")),
                     ),)*
                 }
-            }
-
-            /// Whose clock they read.
-            pub(crate) fn clock(&self) -> Clock {
-                self.clock
             }
 
             /// All of them, for loading and for the tests of their form.

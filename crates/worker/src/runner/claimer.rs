@@ -15,6 +15,8 @@ use super::settler::{Ended, Ending};
 use super::station::Station;
 use crate::executor;
 
+/// How long one claim may take, tries included: it holds the free slots of all shards meanwhile.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// Most jobs that one claim asks for.
 const MOST_PER_CLAIM: usize = 100;
 /// A look without a ring, in case one was lost.
@@ -24,20 +26,49 @@ const PAUSED_PAUSE: Duration = Duration::from_millis(50);
 /// Characters of a nonce.
 const NONCE: usize = 12;
 
-/// Claims until `shutdown`, but never leaves a claim without its answer: that could hold jobs that nobody runs.
+/// Claims until `shutdown`, but leaves no claim without its answer while Redis gives one: that could hold jobs that nobody
+/// runs.
 pub(crate) async fn run(station: Arc<Station>, porter: Arc<Notify>, shutdown: CancellationToken) {
+    let (queue, mut backoff, mut nonce) = (station.queue.within(PATIENCE), Backoff::new(), new_nonce());
+    let mut unanswered = false;
     loop {
         let slots = tokio::select! {
-            () = shutdown.cancelled() => return,
+            () = shutdown.cancelled() => match station.pool.slots.clone().try_acquire_many_owned(0) {
+                // One more word, to learn what the last claim brought; it takes nothing new.
+                Ok(none) if unanswered => none,
+                _ => return,
+            },
             slots = free_slots(&station) => slots,
         };
-        let Some(claim) = claim(&station, slots.num_permits(), &shutdown).await else { return };
-        let (more, paused) = (claim.more, claim.paused);
-        start(&station, claim.jobs, slots, &shutdown);
-        if !more {
-            tokio::select! {
-                () = shutdown.cancelled() => return,
-                () = idle(&station, &porter, paused) => {}
+        let lease = station.pool.settings.lease;
+        let claim = queue.claim(&station.shard, &station.worker, &nonce, slots.num_permits(), lease).await;
+        unanswered = matches!(&claim, Err(error) if error.is_transient());
+        if !unanswered {
+            // What a refused nonce claimed, the keeper's audit hands back: its answer would be the same again.
+            nonce = new_nonce();
+        }
+        match claim {
+            Ok(Claim { jobs, more, paused }) => {
+                backoff = Backoff::new();
+                start(&station, jobs, slots, &shutdown);
+                if !more {
+                    tokio::select! {
+                        () = shutdown.cancelled() => return,
+                        () = idle(&station, &porter, paused) => {}
+                    }
+                }
+            }
+            Err(Error::Unavailable(_)) if shutdown.is_cancelled() => return,
+            Err(error) => {
+                // The slots are for the other shards meanwhile.
+                drop(slots);
+                if !unanswered {
+                    tracing::error!(%error, shard = %station.shard, "claim refused");
+                }
+                backoff.wait().await;
+                while queue.ping_shard(&station.shard).await.is_err() && !shutdown.is_cancelled() {
+                    backoff.wait().await;
+                }
             }
         }
     }
@@ -57,38 +88,21 @@ async fn free_slots(station: &Station) -> OwnedSemaphorePermit {
     taken
 }
 
-/// One claim. Lost replies are asked for again under the same nonce; `None`: shut down before Redis answered.
-async fn claim(station: &Station, most: usize, shutdown: &CancellationToken) -> Option<Claim> {
-    let (mut backoff, mut nonce) = (Backoff::new(), new_nonce());
-    loop {
-        let lease = station.pool.settings.lease;
-        let error = match station.queue.claim(&station.shard, &station.worker, &nonce, most, lease).await {
-            Ok(claim) => return Some(claim),
-            Err(error) => error,
-        };
-        if !error.is_transient() {
-            // The answer to this nonce would be the same again; what it claimed, the keeper's audit hands back.
-            tracing::error!(%error, shard = %station.shard, "claim refused");
-            nonce = new_nonce();
-        }
-        if shutdown.is_cancelled() && matches!(error, Error::Unavailable(_)) {
-            return None;
-        }
-        backoff.wait().await;
-    }
-}
-
 fn new_nonce() -> String {
     Alphanumeric.sample_string(&mut rand::rng(), NONCE)
 }
 
-/// Starts what was claimed. What came after the shutdown, or after Redis fell silent towards the keeper, goes back.
+/// Starts what was claimed. What has no slot, came after the shutdown, or after Redis fell silent towards the keeper, goes
+/// back.
 fn start(station: &Arc<Station>, jobs: Vec<ClaimedJob>, mut slots: OwnedSemaphorePermit, shutdown: &CancellationToken) {
     for job in jobs {
-        let slot = slots.split(1).expect("a claim brings no more jobs than slots were asked for");
+        let free = slots.split(1);
+        let has_slot = free.is_some();
+        // A claim whose reply was lost brings as many jobs as there were free slots then.
+        let slot = free.unwrap_or_else(|| slots.split(0).expect("none is always there"));
         metrics::queue_wait(&station.pool.name, job.waited);
         let attempt = station.registry.enter(Held { id: job.id.clone(), grant: job.grant.clone() });
-        if shutdown.is_cancelled() || station.in_touch.borrow().is_none() {
+        if !has_slot || shutdown.is_cancelled() || station.in_touch.borrow().is_none() {
             let (task, age) = (job.spec.task, job.age);
             // The settler is gone only with the process.
             let _ = station.endings.send(Ended { attempt, ending: Ending::HandBack, task, age, slot });

@@ -80,7 +80,7 @@ impl Keeper {
 
     /// Stops cancelled jobs as soon as a caller's wish comes. Best effort: a renewal tells them, too.
     async fn heed_hints(&self, queue: &Queue, at_once: &Notify) {
-        let events = Events::start(queue);
+        let events = Events::new(queue);
         let mut wishes = events.wishes_for(&self.worker).await;
         loop {
             let Some(wish) = wishes.next().await else {

@@ -1,4 +1,5 @@
-//! The one pub/sub connection of a process, and who is told of what it brings.
+//! The pub/sub connections of a process, and who is told of what they bring. There is one; with a cluster one per shard
+//! that somebody follows, on the node that has it: its scripts ask there whether anybody listens.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,8 +11,9 @@ use redis::RedisError;
 use redis::aio::PubSubSink;
 use tokio::sync::{mpsc, oneshot};
 
+use super::super::link::{Link, Node};
 use super::super::{Queue, keys};
-use crate::ids::{JobId, WorkerId};
+use crate::ids::{JobId, Shard, WorkerId};
 
 /// Messages that one subscriber may be behind before it has to read again.
 const BACKLOG: usize = 128;
@@ -20,7 +22,7 @@ const RECONNECT_PAUSE: Duration = Duration::from_millis(200);
 /// Channels of one command.
 const BATCH: usize = 500;
 
-/// The process' one pub/sub connection, shared by all who follow something. Dropped with its last handle.
+/// The process' pub/sub connections, shared by all who follow something. Dropped with its last handle.
 #[derive(Debug, Clone)]
 pub struct Events {
     hub: Arc<Hub>,
@@ -28,10 +30,19 @@ pub struct Events {
 
 #[derive(Debug)]
 struct Hub {
-    channels: Mutex<Channels>,
-    wishes: mpsc::UnboundedSender<Wish>,
+    link: Link,
+    lanes: Mutex<HashMap<Option<Shard>, Arc<Lane>>>,
     /// Numbers the subscribers.
     last: AtomicU64,
+}
+
+/// One connection and what is followed over it.
+#[derive(Debug)]
+struct Lane {
+    /// A key of the node to connect to.
+    home: String,
+    channels: Mutex<Channels>,
+    wishes: mpsc::UnboundedSender<Wish>,
 }
 
 type Channels = HashMap<Arc<str>, Vec<Subscriber>>;
@@ -53,7 +64,7 @@ enum Wish {
 pub struct Subscription {
     channel: Arc<str>,
     number: u64,
-    hub: Weak<Hub>,
+    lane: Weak<Lane>,
     messages: mpsc::Receiver<Option<Arc<str>>>,
     /// Whether a message found no place among those that wait.
     missed: Arc<AtomicBool>,
@@ -79,37 +90,38 @@ impl Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        let Some(hub) = self.hub.upgrade() else { return };
-        let mut channels = hub.lock();
+        let Some(lane) = self.lane.upgrade() else { return };
+        let mut channels = lane.lock();
         let Some(subscribers) = channels.get_mut(&self.channel) else { return };
         subscribers.retain(|subscriber| subscriber.number != self.number);
         if subscribers.is_empty() {
             channels.remove(&self.channel);
-            let _ = hub.wishes.send(Wish::Unsubscribe(self.channel.clone()));
+            let _ = lane.wishes.send(Wish::Unsubscribe(self.channel.clone()));
         }
     }
 }
 
 impl Events {
-    /// Starts the connection's task on the current runtime.
-    pub fn start(queue: &Queue) -> Self {
-        let (wishes, inbox) = mpsc::unbounded_channel();
-        let hub = Arc::new(Hub { channels: Mutex::default(), wishes, last: AtomicU64::new(0) });
-        tokio::spawn(serve(queue.inner.client.clone(), Arc::downgrade(&hub), inbox));
-        Self { hub }
+    /// Prepares to follow; each connection has its task on the runtime of who first follows something over it.
+    pub fn new(queue: &Queue) -> Self {
+        let link = queue.inner.link.clone();
+        Self { hub: Arc::new(Hub { link, lanes: Mutex::default(), last: AtomicU64::new(0) }) }
     }
 
     /// Follows a job's events. On return the subscription stands, unless Redis is away: then a gap tells when it does.
     pub async fn follow(&self, id: &JobId) -> Subscription {
-        self.subscribe(keys::events_channel(id)).await
+        let shard = if self.hub.link.is_cluster() { Some(&id.shard) } else { None };
+        self.subscribe(shard, keys::events_channel(id)).await
     }
 
     /// Follows what callers want of a worker: the ids of jobs to cancel, as `cancel <job id>`.
     pub async fn wishes_for(&self, worker: &WorkerId) -> Subscription {
-        self.subscribe(keys::worker_channel(worker)).await
+        // No job's: whichever node it is published on passes it on to all.
+        self.subscribe(None, keys::worker_channel(worker)).await
     }
 
-    async fn subscribe(&self, channel: String) -> Subscription {
+    async fn subscribe(&self, shard: Option<&Shard>, channel: String) -> Subscription {
+        let lane = self.hub.lane(shard);
         let channel = Arc::<str>::from(channel);
         let number = self.hub.last.fetch_add(1, Ordering::Relaxed);
         let (sender, messages) = mpsc::channel(BACKLOG);
@@ -117,17 +129,33 @@ impl Events {
         let (done, standing) = oneshot::channel();
         {
             let subscriber = Subscriber { number, messages: sender, missed: missed.clone() };
-            let mut channels = self.hub.lock();
+            let mut channels = lane.lock();
             channels.entry(channel.clone()).or_default().push(subscriber);
-            let _ = self.hub.wishes.send(Wish::Subscribe(channel.clone(), done));
+            let _ = lane.wishes.send(Wish::Subscribe(channel.clone(), done));
         }
-        let subscription = Subscription { channel, number, hub: Arc::downgrade(&self.hub), messages, missed };
+        let subscription = Subscription { channel, number, lane: Arc::downgrade(&lane), messages, missed };
         let _ = tokio::time::timeout(Duration::from_secs(1), standing).await;
         subscription
     }
 }
 
 impl Hub {
+    /// The connection for a shard's channels, or for all.
+    fn lane(&self, shard: Option<&Shard>) -> Arc<Lane> {
+        let mut lanes = self.lanes.lock().expect("no holder of this lock can panic");
+        if let Some(lane) = lanes.get(&shard.cloned()) {
+            return lane.clone();
+        }
+        let (wishes, inbox) = mpsc::unbounded_channel();
+        let home = shard.map_or_else(|| keys::POOLS.to_owned(), keys::base);
+        let lane = Arc::new(Lane { home, channels: Mutex::default(), wishes });
+        tokio::spawn(serve(self.link.clone(), Arc::downgrade(&lane), inbox));
+        lanes.insert(shard.cloned(), lane.clone());
+        lane
+    }
+}
+
+impl Lane {
     fn lock(&self) -> MutexGuard<'_, Channels> {
         self.channels.lock().expect("no holder of this lock can panic")
     }
@@ -146,42 +174,83 @@ impl Subscriber {
     }
 }
 
-/// Keeps a connection as long as somebody holds the hub.
-async fn serve(client: redis::Client, hub: Weak<Hub>, mut inbox: mpsc::UnboundedReceiver<Wish>) {
-    while hub.strong_count() > 0 {
-        let connected = tokio::time::timeout(Duration::from_secs(2), client.get_async_pubsub()).await;
-        if let Ok(Ok(pubsub)) = connected {
-            if session(pubsub, &hub, &mut inbox).await.is_none() {
-                return;
+/// Keeps a connection as long as somebody holds the lane.
+async fn serve(link: Link, lane: Weak<Lane>, mut inbox: mpsc::UnboundedReceiver<Wish>) {
+    while let Some(home) = lane.upgrade().map(|lane| lane.home.clone()) {
+        if let Ok(node) = link.home(&home).await {
+            match node.pubsub().await {
+                Ok(pubsub) => {
+                    let line = Line { link: &link, home: &home, node: &node, lane: &lane };
+                    if line.session(pubsub, &mut inbox).await.is_none() {
+                        return;
+                    }
+                    tracing::warn!("pub/sub connection lost");
+                }
+                Err(error) => link.doubt(&node, &error).await,
             }
-            tracing::warn!("pub/sub connection lost");
         }
         tokio::time::sleep(RECONNECT_PAUSE).await;
     }
 }
 
-/// One connection's life; `None` when the hub is gone.
-async fn session(pubsub: redis::aio::PubSub, hub: &Weak<Hub>, inbox: &mut mpsc::UnboundedReceiver<Wish>) -> Option<()> {
-    let (mut sink, messages) = pubsub.split();
-    let channels: Vec<Arc<str>> = hub.upgrade()?.lock().keys().cloned().collect();
-    for batch in channels.chunks(BATCH) {
-        if sink.subscribe(batch.iter().map(|channel| &**channel).collect::<Vec<_>>()).await.is_err() {
-            return Some(());
+/// One connection's life.
+struct Line<'a> {
+    link: &'a Link,
+    home: &'a str,
+    node: &'a Arc<Node>,
+    lane: &'a Weak<Lane>,
+}
+
+impl Line<'_> {
+    /// Lasts until the connection is lost; `None` when the lane is gone.
+    async fn session(&self, pubsub: redis::aio::PubSub, inbox: &mut mpsc::UnboundedReceiver<Wish>) -> Option<()> {
+        let (mut sink, messages) = pubsub.split();
+        let channels: Vec<Arc<str>> = self.lane.upgrade()?.lock().keys().cloned().collect();
+        for batch in channels.chunks(BATCH) {
+            if sink.subscribe(batch.iter().map(|channel| &**channel).collect::<Vec<_>>()).await.is_err() {
+                return Some(());
+            }
+        }
+        self.lane.upgrade()?.tell_gap();
+        // Beside each other: who waits for a new subscription to stand must not hold up the messages of the others.
+        tokio::select! {
+            ended = hand_out(messages, self.lane) => ended,
+            ended = self.keep(sink, inbox) => ended,
         }
     }
-    hub.upgrade()?.tell_gap();
-    // Beside each other: who waits for a new subscription to stand must not hold up the messages of the others.
-    tokio::select! {
-        ended = hand_out(messages, hub) => ended,
-        ended = keep(sink, hub, inbox) => ended,
+
+    /// Subscribes and unsubscribes as it is asked to, and sees to it that the connection is alive and at the right node.
+    async fn keep(&self, mut sink: PubSubSink, inbox: &mut mpsc::UnboundedReceiver<Wish>) -> Option<()> {
+        // A connection that is silent for long may be dead; asking keeps it honest.
+        let mut check = tokio::time::interval(Duration::from_secs(5));
+        let mut wishes = Vec::new();
+        loop {
+            tokio::select! {
+                count = inbox.recv_many(&mut wishes, BATCH) => {
+                    if count == 0 {
+                        return None;
+                    }
+                    // A subscription is of use only where the scripts look for it.
+                    if self.link.has_left(self.home, self.node) || grant(&mut wishes, &mut sink, self.lane).await.is_err() {
+                        return Some(());
+                    }
+                }
+                _ = check.tick() => {
+                    let alive = tokio::time::timeout(Duration::from_secs(2), sink.ping::<redis::Value>()).await;
+                    if !matches!(alive, Ok(Ok(_))) || self.link.has_left(self.home, self.node) {
+                        return Some(());
+                    }
+                }
+            }
+        }
     }
 }
 
 /// Gives each message to those who follow its channel.
-async fn hand_out(mut messages: impl Stream<Item = redis::Msg> + Unpin, hub: &Weak<Hub>) -> Option<()> {
+async fn hand_out(mut messages: impl Stream<Item = redis::Msg> + Unpin, lane: &Weak<Lane>) -> Option<()> {
     while let Some(message) = messages.next().await {
-        let hub = hub.upgrade()?;
-        let channels = hub.lock();
+        let lane = lane.upgrade()?;
+        let channels = lane.lock();
         if let Some(subscribers) = channels.get(message.get_channel_name()) {
             let text = Arc::<str>::from(String::from_utf8_lossy(message.get_payload_bytes()));
             subscribers.iter().for_each(|subscriber| subscriber.tell(Some(text.clone())));
@@ -190,33 +259,8 @@ async fn hand_out(mut messages: impl Stream<Item = redis::Msg> + Unpin, hub: &We
     Some(())
 }
 
-/// Subscribes and unsubscribes as it is asked to, and sees to it that the connection is alive.
-async fn keep(mut sink: PubSubSink, hub: &Weak<Hub>, inbox: &mut mpsc::UnboundedReceiver<Wish>) -> Option<()> {
-    // A connection that is silent for long may be dead; asking keeps it honest.
-    let mut check = tokio::time::interval(Duration::from_secs(5));
-    let mut wishes = Vec::new();
-    loop {
-        tokio::select! {
-            count = inbox.recv_many(&mut wishes, BATCH) => {
-                if count == 0 {
-                    return None;
-                }
-                if grant(&mut wishes, &mut sink, hub).await.is_err() {
-                    return Some(());
-                }
-            }
-            _ = check.tick() => {
-                let alive = tokio::time::timeout(Duration::from_secs(2), sink.ping::<redis::Value>()).await;
-                if !matches!(alive, Ok(Ok(_))) {
-                    return Some(());
-                }
-            }
-        }
-    }
-}
-
 /// Grants wishes of many at once.
-async fn grant(wishes: &mut Vec<Wish>, sink: &mut PubSubSink, hub: &Weak<Hub>) -> Result<(), RedisError> {
+async fn grant(wishes: &mut Vec<Wish>, sink: &mut PubSubSink, lane: &Weak<Lane>) -> Result<(), RedisError> {
     let (mut wanted, mut unwanted, mut standing) = (Vec::new(), Vec::new(), Vec::new());
     for wish in wishes.drain(..) {
         match wish {
@@ -228,8 +272,8 @@ async fn grant(wishes: &mut Vec<Wish>, sink: &mut PubSubSink, hub: &Weak<Hub>) -
         }
     }
     // Somebody may have come, or come back, meanwhile.
-    if let Some(hub) = hub.upgrade() {
-        let channels = hub.lock();
+    if let Some(lane) = lane.upgrade() {
+        let channels = lane.lock();
         unwanted.retain(|channel| !channels.contains_key(channel));
     }
     let names = |channels: &[Arc<str>]| channels.iter().map(|channel| channel.to_string()).collect::<Vec<_>>();
@@ -253,7 +297,7 @@ mod tests {
         let (sender, messages) = mpsc::channel(BACKLOG);
         let missed = Arc::<AtomicBool>::default();
         let subscriber = Subscriber { number: 0, messages: sender, missed: missed.clone() };
-        (subscriber, Subscription { channel: "c".into(), number: 0, hub: Weak::new(), messages, missed })
+        (subscriber, Subscription { channel: "c".into(), number: 0, lane: Weak::new(), messages, missed })
     }
 
     async fn next(subscription: &mut Subscription) -> Option<String> {
