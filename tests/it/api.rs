@@ -10,6 +10,7 @@ mod keys;
 mod listing;
 mod order;
 mod pools;
+pub(crate) mod shards;
 mod startup;
 mod validation;
 mod waiting;

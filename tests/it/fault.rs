@@ -2,7 +2,9 @@
 
 mod api_process;
 mod cancel_race;
+mod cluster;
 mod connections;
-mod load;
+pub(crate) mod load;
 mod redis_process;
+mod sentinel;
 mod worker_process;

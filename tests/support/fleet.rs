@@ -60,6 +60,11 @@ impl FleetOptions {
         self.start_over(redis, &url).await
     }
 
+    /// As [`FleetOptions::start`], over servers that the test itself holds, at `url`; [`Fleet::redis`] is not one of them.
+    pub async fn start_at(self, url: &str) -> Fleet {
+        self.start_over(RedisServer::options().stopped(), url).await
+    }
+
     /// As [`FleetOptions::start`], over a Redis that runs already and is reached at `url`: through a proxy, say.
     pub async fn start_over(self, redis: RedisServer, url: &str) -> Fleet {
         let dir = tempfile::Builder::new().prefix("overshot-fleet-").tempdir().expect("a temporary folder");

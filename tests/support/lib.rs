@@ -8,14 +8,18 @@ mod eventually;
 mod fleet;
 mod openai_stub;
 mod process;
+mod redis_cluster;
 mod redis_server;
+mod sentinels;
 
 pub use chaos_proxy::ChaosProxy;
 pub use client::{Answer, Client, Event, Events};
 pub use fleet::{Fleet, FleetOptions};
 pub use openai_stub::{OpenAiStub, Reply, Seen};
 pub use process::{Process, Program};
+pub use redis_cluster::RedisCluster;
 pub use redis_server::{RedisOptions, RedisServer};
+pub use sentinels::Sentinels;
 
 use std::time::Duration;
 
