@@ -30,7 +30,7 @@ impl RedisCluster {
                 cluster.nodes[primaries + place].cli(&["CLUSTER", "REPLICATE", &id]).await;
             }
             for replica in &cluster.nodes[primaries..] {
-                assert_eventually!(info(replica).await.contains("master_link_status:up"), PATIENCE);
+                assert_eventually!(replica.is_synced().await, PATIENCE);
             }
         }
         cluster
@@ -113,11 +113,8 @@ impl RedisCluster {
 fn options() -> RedisOptions {
     let bus = free_port().to_string();
     let options = RedisServer::options().tcp().setting("cluster-enabled", "yes").setting("cluster-port", &bus);
+    let options = options.setting("repl-diskless-sync-delay", "0");
     options.setting("cluster-node-timeout", "1500").setting("cluster-config-file", "nodes.conf")
-}
-
-async fn info(node: &RedisServer) -> String {
-    text(node.cli(&["INFO", "replication"]).await).concat()
 }
 
 /// The texts of a reply, one or many.

@@ -188,6 +188,12 @@ impl RedisServer {
         self.command(args).await.unwrap_or_else(|error| panic!("{args:?}: {error}"))
     }
 
+    /// Whether it is a replica that has got everything that its primary had.
+    pub async fn is_synced(&self) -> bool {
+        let info = self.cli(&["INFO", "replication"]).await;
+        redis::from_redis_value::<String>(info).is_ok_and(|info| info.contains("master_link_status:up"))
+    }
+
     async fn try_connect(&self) -> RedisResult<MultiplexedConnection> {
         let config =
             AsyncConnectionConfig::new().set_connection_timeout(Some(PATIENCE)).set_response_timeout(Some(PATIENCE));

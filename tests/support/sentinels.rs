@@ -23,9 +23,12 @@ impl Sentinels {
     /// Starts all, and waits until the Sentinels know each other and the replica. They take a primary that is silent for a
     /// second for dead.
     pub async fn start() -> Self {
-        let primary = RedisServer::options().tcp().start().await;
+        let options = RedisServer::options().tcp().setting("repl-diskless-sync-delay", "0");
+        let primary = options.clone().start().await;
         let port = primary.port().to_string();
-        let replica = RedisServer::options().tcp().setting("replicaof", &format!("127.0.0.1 {port}")).start().await;
+        let replica = options.setting("replicaof", &format!("127.0.0.1 {port}")).start().await;
+        // One that has not got everything yet would be promoted empty.
+        assert_eventually!(replica.is_synced().await, PATIENCE);
         let dir = tempfile::Builder::new().prefix("overshot-sentinel-").tempdir().expect("a temporary folder");
         let ports: Vec<u16> = (0..3).map(|_| free_port()).collect();
         let processes = ports.iter().map(|own| spawn(&dir, *own, &port)).collect();
