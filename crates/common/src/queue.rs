@@ -67,7 +67,7 @@ impl Queue {
     pub fn with_clock(url: &str, patience: Duration, clock: Clock) -> Result<Self, Error> {
         let address = link::Address::parse(url)?;
         let link = link::Link::new(&address, patience)?;
-        let scripts = Arc::new(scripts::Scripts::new(clock));
+        let scripts = Arc::new(scripts::Scripts::new(clock, link.is_cluster()));
         Ok(Self { inner: Arc::new(Inner { address, link, scripts }) })
     }
 
@@ -165,7 +165,7 @@ impl Queue {
     /// Those of the ids whose channel has a subscriber.
     async fn watched(&self, shard: &Shard, ids: Vec<LocalId>) -> Result<Vec<LocalId>, Error> {
         let mut count = redis::cmd("PUBSUB");
-        count.arg("NUMSUB");
+        count.arg(self.verbs().numsub);
         for local in &ids {
             count.arg(keys::events_channel(&JobId { shard: shard.clone(), local: *local }));
         }
@@ -173,10 +173,15 @@ impl Queue {
         Ok(ids.into_iter().zip(counts).filter(|(_, (_, readers))| *readers > 0).map(|(id, _)| id).collect())
     }
 
+    /// The commands that announce events: those that the scripts use.
+    fn verbs(&self) -> &'static events::Verbs {
+        if self.inner.link.is_cluster() { &events::SHARDED } else { &events::PLAIN }
+    }
+
     async fn announce_one(&self, id: &JobId) -> Result<(), Error> {
         let Some(job) = self.get(id, false).await? else { return Ok(()) };
         let event = Event::of_job(&job);
-        let mut publish = redis::cmd("PUBLISH");
+        let mut publish = redis::cmd(self.verbs().publish);
         publish.arg(keys::events_channel(id)).arg(event.payload());
         self.inner.link.call(&publish).await.map(drop)
     }

@@ -19,6 +19,22 @@ mod hub;
 
 pub use hub::{Events, Subscription};
 
+/// The commands of pub/sub.
+#[derive(Debug)]
+pub(super) struct Verbs {
+    subscribe: &'static str,
+    unsubscribe: &'static str,
+    pub(super) publish: &'static str,
+    pub(super) numsub: &'static str,
+}
+
+/// Where there is one server, or a message is for whoever listens anywhere.
+pub(super) static PLAIN: Verbs =
+    Verbs { subscribe: "SUBSCRIBE", unsubscribe: "UNSUBSCRIBE", publish: "PUBLISH", numsub: "NUMSUB" };
+/// In a cluster: a message goes only to the nodes of its channel's slot, not to all.
+pub(super) static SHARDED: Verbs =
+    Verbs { subscribe: "SSUBSCRIBE", unsubscribe: "SUNSUBSCRIBE", publish: "SPUBLISH", numsub: "SHARDNUMSUB" };
+
 /// The place of a chunk among all of its job: grant number and number within the attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ChunkId {

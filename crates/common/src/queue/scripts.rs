@@ -1,6 +1,6 @@
 //! The moves' Lua scripts, put together from the files beside this one.
 //!
-//! A script is its header line, the clock, the record's layout, the fragments it needs, and its own file.
+//! A script is its header line, the clock, the way of pub/sub, the record's layout, the fragments it needs, and its own file.
 
 use sha2::{Digest as _, Sha256};
 
@@ -39,11 +39,11 @@ macro_rules! scripts {
         }
 
         impl Scripts {
-            /// Puts the scripts together.
-            pub(crate) fn new(clock: Clock) -> Self {
+            /// Puts the scripts together, for one server or for a cluster.
+            pub(crate) fn new(clock: Clock, sharded_pubsub: bool) -> Self {
                 Self {
                     $($name: Script::new(
-                        stringify!($name), $flags, clock, &[$($fragment,)*],
+                        stringify!($name), $flags, clock, sharded_pubsub, &[$($fragment,)*],
                         include_str!(concat!("scripts/", stringify!($name), ".lua")),
                     ),)*
                 }
@@ -86,15 +86,19 @@ scripts! {
 const END_TOUCHED: &str = "local touched = {}\n";
 
 impl Script {
-    fn new(name: &'static str, flags: &str, clock: Clock, fragments: &[&str], body: &str) -> Self {
+    fn new(name: &'static str, flags: &str, clock: Clock, sharded: bool, fragments: &[&str], body: &str) -> Self {
         let clock = match clock {
             Clock::Redis => include_str!("scripts/lib/clock.lua"),
             #[cfg(feature = "test-clock")]
             Clock::Test => include_str!("scripts/lib/test_clock.lua"),
         };
         // The key reservations live outside the shards and need neither clock nor layout.
-        let clock = if fragments.is_empty() { "" } else { clock };
-        let source = format!("#!lua flags={flags}\n{clock}{}{body}", fragments.concat());
+        let pubsub = match sharded {
+            true => include_str!("scripts/lib/sharded_pubsub.lua"),
+            false => include_str!("scripts/lib/pubsub.lua"),
+        };
+        let (clock, pubsub) = if fragments.is_empty() { ("", "") } else { (clock, pubsub) };
+        let source = format!("#!lua flags={flags}\n{clock}{pubsub}{}{body}", fragments.concat());
         let sha = sha1_hex(&source);
         Self { name, source, sha }
     }

@@ -1,9 +1,10 @@
 //! Whether this worker is fit to take jobs, as its own port tells it.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
-use overshot_common::ids::WorkerId;
+use overshot_common::ids::{Shard, WorkerId};
 use overshot_common::metrics;
 
 use super::station::Station;
@@ -14,12 +15,13 @@ pub(crate) struct Health {
     worker: WorkerId,
     stations: OnceLock<Vec<Arc<Station>>>,
     draining: AtomicBool,
-    redis_away: AtomicBool,
+    /// The shards of which Redis did not acknowledge the last beat.
+    away: Mutex<HashSet<Shard>>,
 }
 
 impl Health {
     pub(crate) fn new(worker: WorkerId) -> Self {
-        Self { worker, stations: OnceLock::new(), draining: AtomicBool::new(false), redis_away: AtomicBool::new(false) }
+        Self { worker, stations: OnceLock::new(), draining: AtomicBool::new(false), away: Mutex::default() }
     }
 
     pub(crate) fn worker(&self) -> &str {
@@ -40,27 +42,39 @@ impl Health {
         self.draining.load(Ordering::Relaxed)
     }
 
-    /// Notes how a call ended; logs only where that is news.
-    pub(crate) fn heard_from_redis(&self, answer: Result<(), &overshot_common::queue::Error>) {
-        let was_away = self.redis_away.swap(answer.is_err(), Ordering::Relaxed);
+    /// Notes how a call of a shard ended; logs only where that is news.
+    pub(crate) fn heard_from_redis(&self, shard: &Shard, answer: Result<(), &overshot_common::queue::Error>) {
+        let mut away = self.away();
+        let were_away = !away.is_empty();
         match answer {
-            Err(error) if !was_away => tracing::warn!(%error, "redis is away"),
-            Ok(()) if was_away => tracing::info!("redis is back"),
-            _ => {}
+            Err(error) => {
+                away.insert(shard.clone());
+                if !were_away {
+                    tracing::warn!(%error, %shard, "redis is away");
+                }
+            }
+            Ok(()) => {
+                away.remove(shard);
+                if were_away && away.is_empty() {
+                    tracing::info!("redis is back");
+                }
+            }
         }
     }
 
-    /// Whether the worker takes jobs; else why not.
+    fn away(&self) -> MutexGuard<'_, HashSet<Shard>> {
+        self.away.lock().expect("no holder of this lock can panic")
+    }
+
+    /// Whether the worker takes jobs, of some shard at least; else why not.
     pub(crate) fn ready(&self) -> Result<(), &'static str> {
         if self.draining() {
             return Err("draining");
         }
         let stations = self.stations.get().ok_or("redis is away or unfit")?;
-        let away = self.redis_away.load(Ordering::Relaxed);
-        if away || stations.iter().any(|station| station.in_touch.borrow().is_none()) {
-            return Err("redis is away");
-        }
-        Ok(())
+        let away = self.away();
+        let serves = |station: &Arc<Station>| station.in_touch.borrow().is_some() && !away.contains(&station.shard);
+        if stations.iter().any(serves) { Ok(()) } else { Err("redis is away") }
     }
 
     /// Sets the gauges.

@@ -145,11 +145,11 @@ impl<'a> Watch<'a> {
                     if renew {
                         renewed = Some(sent);
                     }
-                    self.keeper.health.heard_from_redis(Ok(()));
+                    self.keeper.health.heard_from_redis(&self.station.shard, Ok(()));
                     next_beat.min(renewed.unwrap_or(sent) + jittered(renew_every))
                 }
                 Err(error) => {
-                    self.keeper.health.heard_from_redis(Err(&error));
+                    self.keeper.health.heard_from_redis(&self.station.shard, Err(&error));
                     // The next one renews: who was away has much to learn about its jobs.
                     renewed = None;
                     Instant::now() + RETRY

@@ -6,21 +6,17 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
-use futures_util::{Stream, StreamExt as _};
-use redis::RedisError;
-use redis::aio::PubSubSink;
 use tokio::sync::{mpsc, oneshot};
 
-use super::super::link::{Link, Node};
+use super::super::link::Link;
 use super::super::{Queue, keys};
+use super::{PLAIN, SHARDED, Verbs};
 use crate::ids::{JobId, Shard, WorkerId};
+
+mod line;
 
 /// Messages that one subscriber may be behind before it has to read again.
 const BACKLOG: usize = 128;
-/// Pause before a lost pub/sub connection is made anew.
-const RECONNECT_PAUSE: Duration = Duration::from_millis(200);
-/// Channels of one command.
-const BATCH: usize = 500;
 
 /// The process' pub/sub connections, shared by all who follow something. Dropped with its last handle.
 #[derive(Debug, Clone)]
@@ -41,6 +37,7 @@ struct Hub {
 struct Lane {
     /// A key of the node to connect to.
     home: String,
+    verbs: &'static Verbs,
     channels: Mutex<Channels>,
     wishes: mpsc::UnboundedSender<Wish>,
 }
@@ -147,9 +144,12 @@ impl Hub {
             return lane.clone();
         }
         let (wishes, inbox) = mpsc::unbounded_channel();
-        let home = shard.map_or_else(|| keys::POOLS.to_owned(), keys::base);
-        let lane = Arc::new(Lane { home, channels: Mutex::default(), wishes });
-        tokio::spawn(serve(self.link.clone(), Arc::downgrade(&lane), inbox));
+        let (home, verbs) = match shard {
+            Some(shard) => (keys::base(shard), &SHARDED),
+            None => (keys::POOLS.to_owned(), &PLAIN),
+        };
+        let lane = Arc::new(Lane { home, verbs, channels: Mutex::default(), wishes });
+        tokio::spawn(line::serve(self.link.clone(), Arc::downgrade(&lane), inbox));
         lanes.insert(shard.cloned(), lane.clone());
         lane
     }
@@ -172,121 +172,6 @@ impl Subscriber {
             self.missed.store(true, Ordering::Release);
         }
     }
-}
-
-/// Keeps a connection as long as somebody holds the lane.
-async fn serve(link: Link, lane: Weak<Lane>, mut inbox: mpsc::UnboundedReceiver<Wish>) {
-    while let Some(home) = lane.upgrade().map(|lane| lane.home.clone()) {
-        if let Ok(node) = link.home(&home).await {
-            match node.pubsub().await {
-                Ok(pubsub) => {
-                    let line = Line { link: &link, home: &home, node: &node, lane: &lane };
-                    if line.session(pubsub, &mut inbox).await.is_none() {
-                        return;
-                    }
-                    tracing::warn!("pub/sub connection lost");
-                }
-                Err(error) => link.doubt(&node, &error).await,
-            }
-        }
-        tokio::time::sleep(RECONNECT_PAUSE).await;
-    }
-}
-
-/// One connection's life.
-struct Line<'a> {
-    link: &'a Link,
-    home: &'a str,
-    node: &'a Arc<Node>,
-    lane: &'a Weak<Lane>,
-}
-
-impl Line<'_> {
-    /// Lasts until the connection is lost; `None` when the lane is gone.
-    async fn session(&self, pubsub: redis::aio::PubSub, inbox: &mut mpsc::UnboundedReceiver<Wish>) -> Option<()> {
-        let (mut sink, messages) = pubsub.split();
-        let channels: Vec<Arc<str>> = self.lane.upgrade()?.lock().keys().cloned().collect();
-        for batch in channels.chunks(BATCH) {
-            if sink.subscribe(batch.iter().map(|channel| &**channel).collect::<Vec<_>>()).await.is_err() {
-                return Some(());
-            }
-        }
-        self.lane.upgrade()?.tell_gap();
-        // Beside each other: who waits for a new subscription to stand must not hold up the messages of the others.
-        tokio::select! {
-            ended = hand_out(messages, self.lane) => ended,
-            ended = self.keep(sink, inbox) => ended,
-        }
-    }
-
-    /// Subscribes and unsubscribes as it is asked to, and sees to it that the connection is alive and at the right node.
-    async fn keep(&self, mut sink: PubSubSink, inbox: &mut mpsc::UnboundedReceiver<Wish>) -> Option<()> {
-        // A connection that is silent for long may be dead; asking keeps it honest.
-        let mut check = tokio::time::interval(Duration::from_secs(5));
-        let mut wishes = Vec::new();
-        loop {
-            tokio::select! {
-                count = inbox.recv_many(&mut wishes, BATCH) => {
-                    if count == 0 {
-                        return None;
-                    }
-                    // A subscription is of use only where the scripts look for it.
-                    if self.link.has_left(self.home, self.node) || grant(&mut wishes, &mut sink, self.lane).await.is_err() {
-                        return Some(());
-                    }
-                }
-                _ = check.tick() => {
-                    let alive = tokio::time::timeout(Duration::from_secs(2), sink.ping::<redis::Value>()).await;
-                    if !matches!(alive, Ok(Ok(_))) || self.link.has_left(self.home, self.node) {
-                        return Some(());
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// Gives each message to those who follow its channel.
-async fn hand_out(mut messages: impl Stream<Item = redis::Msg> + Unpin, lane: &Weak<Lane>) -> Option<()> {
-    while let Some(message) = messages.next().await {
-        let lane = lane.upgrade()?;
-        let channels = lane.lock();
-        if let Some(subscribers) = channels.get(message.get_channel_name()) {
-            let text = Arc::<str>::from(String::from_utf8_lossy(message.get_payload_bytes()));
-            subscribers.iter().for_each(|subscriber| subscriber.tell(Some(text.clone())));
-        }
-    }
-    Some(())
-}
-
-/// Grants wishes of many at once.
-async fn grant(wishes: &mut Vec<Wish>, sink: &mut PubSubSink, lane: &Weak<Lane>) -> Result<(), RedisError> {
-    let (mut wanted, mut unwanted, mut standing) = (Vec::new(), Vec::new(), Vec::new());
-    for wish in wishes.drain(..) {
-        match wish {
-            Wish::Subscribe(channel, done) => {
-                wanted.push(channel);
-                standing.push(done);
-            }
-            Wish::Unsubscribe(channel) => unwanted.push(channel),
-        }
-    }
-    // Somebody may have come, or come back, meanwhile.
-    if let Some(lane) = lane.upgrade() {
-        let channels = lane.lock();
-        unwanted.retain(|channel| !channels.contains_key(channel));
-    }
-    let names = |channels: &[Arc<str>]| channels.iter().map(|channel| channel.to_string()).collect::<Vec<_>>();
-    if !wanted.is_empty() {
-        sink.subscribe(names(&wanted)).await?;
-        for done in standing {
-            let _ = done.send(());
-        }
-    }
-    if !unwanted.is_empty() {
-        sink.unsubscribe(names(&unwanted)).await?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

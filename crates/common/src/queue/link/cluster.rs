@@ -8,10 +8,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
-use rand::seq::SliceRandom as _;
+use rand::seq::{IndexedRandom as _, SliceRandom as _};
 use redis::{ConnectionInfo, FromRedisValue as _, RedisError, Value};
 use tokio::sync::Mutex;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::super::error::Error;
 use super::address::{at, place};
@@ -19,6 +19,8 @@ use super::node::Node;
 
 /// How long a node may take to tell the slots.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How often a process asks at most, however many of its calls fail.
+const ASK_EVERY: Duration = Duration::from_millis(100);
 
 type Place = (String, u16);
 
@@ -26,8 +28,8 @@ type Place = (String, u16);
 pub(super) struct Cluster {
     seeds: Vec<ConnectionInfo>,
     map: RwLock<Map>,
-    /// Held by the one caller that asks for the slots.
-    asking: Mutex<()>,
+    /// Held by the one caller that asks for the slots; when that was.
+    asking: Mutex<Option<Instant>>,
 }
 
 /// Who serves what, as far as we know.
@@ -52,7 +54,7 @@ impl Map {
 
 impl Cluster {
     pub(super) fn new(seeds: Vec<ConnectionInfo>) -> Self {
-        Self { seeds, map: RwLock::default(), asking: Mutex::new(()) }
+        Self { seeds, map: RwLock::default(), asking: Mutex::new(None) }
     }
 
     /// The primary of a slot, or of any.
@@ -60,10 +62,11 @@ impl Cluster {
         if let Some(node) = self.known(slot) {
             return Ok(node);
         }
-        let _only_one = self.asking.lock().await;
+        let mut only_one = self.asking.lock().await;
         if let Some(node) = self.known(slot) {
             return Ok(node);
         }
+        *only_one = Some(Instant::now());
         self.ask(None).await?;
         self.known(slot).ok_or_else(|| std::io::Error::other("no node of the cluster serves the slot").into())
     }
@@ -73,7 +76,7 @@ impl Cluster {
         let map = self.map.read().expect("no holder of this lock can panic");
         match slot {
             Some(slot) => map.find(slot).cloned(),
-            None => map.ranges.first().map(|(_, _, node)| node.clone()),
+            None => map.ranges.choose(&mut rand::rng()).map(|(_, _, node)| node.clone()),
         }
     }
 
@@ -89,7 +92,11 @@ impl Cluster {
         if error.code() == Some("ASK") || error.code() == Some("TRYAGAIN") {
             return;
         }
-        let Ok(_only_one) = self.asking.try_lock() else { return };
+        let Ok(mut only_one) = self.asking.try_lock() else { return };
+        if only_one.is_some_and(|asked| asked.elapsed() < ASK_EVERY) {
+            return;
+        }
+        *only_one = Some(Instant::now());
         if let Err(error) = self.ask(told).await {
             tracing::debug!(%error, "no node of the cluster tells the slots");
         }

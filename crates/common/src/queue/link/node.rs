@@ -7,9 +7,12 @@ use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use deadpool_redis::PoolError;
-use redis::aio::{MultiplexedConnection, PubSub};
-use redis::{AsyncConnectionConfig, Client, Cmd, ConnectionInfo, Pipeline, RedisError, Value};
+use redis::aio::MultiplexedConnection;
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, Pipeline, ProtocolVersion, PushInfo, RedisError, Value,
+};
 use tokio::sync::Mutex;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::Instant;
 
 use super::super::error::Error;
@@ -83,10 +86,17 @@ impl Node {
         self.client.get_multiplexed_async_connection_with_config(&config).await
     }
 
-    /// Opens a connection for pub/sub.
-    pub(crate) async fn pubsub(&self) -> Result<PubSub, RedisError> {
-        let opened = tokio::time::timeout(RESPONSE_TIMEOUT, self.client.get_async_pubsub()).await;
-        opened.unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()))
+    /// Opens a connection for pub/sub, and what brings its messages: RESP3, the only protocol in which the client knows
+    /// sharded pub/sub.
+    pub(crate) async fn pubsub(&self) -> Result<(MultiplexedConnection, UnboundedReceiver<PushInfo>), RedisError> {
+        let (sender, news) = unbounded_channel();
+        let settings = self.info().redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+        let client = Client::open(self.info().clone().set_redis_settings(settings))?;
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT_TIMEOUT))
+            .set_response_timeout(Some(RESPONSE_TIMEOUT))
+            .set_push_sender(sender);
+        Ok((client.get_multiplexed_async_connection_with_config(&config).await?, news))
     }
 
     async fn connection(&self) -> Result<(u64, MultiplexedConnection), RedisError> {

@@ -15,7 +15,7 @@ local function note(id, job, phase, progress)
 end
 
 local function announce(id, event_id, event, data)
-  redis.call('PUBLISH', channel(id), '{"id":"' .. event_id .. '","event":"' .. event .. '","data":' .. data .. '}')
+  redis.call(PUBLISH, channel(id), '{"id":"' .. event_id .. '","event":"' .. event .. '","data":' .. data .. '}')
 end
 
 local function publish(id, job, first, chunks)

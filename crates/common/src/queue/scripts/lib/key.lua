@@ -13,6 +13,7 @@ local function cancel(id, job)
       save(id, job)
       touched[#touched + 1] = id
     end
+    -- Never sharded: the worker listens at one node, whichever it is.
     redis.call('PUBLISH', 'overshot:worker:' .. job[WORKER], 'cancel ' .. id_prefix() .. id)
     return 2
   end

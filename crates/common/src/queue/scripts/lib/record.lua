@@ -1,6 +1,7 @@
 -- record: the layout of a shard's keys and of a job's record; loading, saving, counting.
 --
--- KEYS[1] names the shard: overshot:{<pool>.<number>}. Every other key of the shard is derived from it.
+-- KEYS[1] names the shard: overshot:{<pool>.<number>}. Every other key of the shard is derived from it. Itself it never exists:
+-- so a cluster refuses every script (ASK) from the moment on at which the slot begins to move, and none meets half of its keys.
 --   :j:<id>    record (hash): s state (packed, below), f facts (packed, below) with a small input behind them, i input (I where
 --              large) that is not, r result, e error, d metadata, p progress
 --   :c:<id>    chunks (stream), ids <grant number>-<seq>
@@ -186,7 +187,7 @@ local function watched(ids)
   for i, id in ipairs(ids) do
     channels[i] = channel(id)
   end
-  local subscribers = redis.call('PUBSUB', 'NUMSUB', unpack(channels))
+  local subscribers = redis.call('PUBSUB', NUMSUB, unpack(channels))
   for i, id in ipairs(ids) do
     if subscribers[2 * i] > 0 then
       seen[#seen + 1] = id
