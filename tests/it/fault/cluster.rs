@@ -1,13 +1,16 @@
 //! A cluster: all that one server does, and what only a cluster can suffer.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use support::{Fleet, FleetOptions, OpenAiStub, RedisCluster};
+use overshot_common::ids::PoolName;
+use support::{Fleet, FleetOptions, OpenAiStub, RedisCluster, Reply};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::load::{RECOVERY, all_complete, nothing_is_left_over, submit_surely};
 use crate::api::shards::tour;
-use crate::settings::stubbed;
+use crate::settings::{chat_with, stubbed};
 
 /// Over a cluster that keeps nothing on disk but its AOF, which is what the fleet asks for.
 async fn fleet(cluster: &RedisCluster, stub: &OpenAiStub, pool: &str) -> Fleet {
@@ -16,6 +19,13 @@ async fn fleet(cluster: &RedisCluster, stub: &OpenAiStub, pool: &str) -> Fleet {
     // Losing nodes is what these tests do.
     fleet.allow_error("");
     fleet
+}
+
+/// A job that goes to that shard of three.
+fn keyed(shard: u16, text: &str) -> serde_json::Value {
+    let pool: PoolName = "chat".parse().unwrap();
+    let key = (0..).map(|n| format!("key {n}")).find(|key| pool.shard_of_key(key, 3).number == shard).unwrap();
+    chat_with(text, &serde_json::json!({ "concurrency_key": key, "on_conflict": "queue" }))
 }
 
 /// Submits under load until told to stop, and gives what was accepted.
@@ -67,6 +77,63 @@ async fn a_slot_moved_under_load_loses_and_doubles_nothing() {
 }
 
 #[tokio::test]
+async fn a_stream_goes_on_over_the_move_of_its_slot_and_others_hear_it_from_the_new_node() {
+    let cluster = RedisCluster::start(3, false).await;
+    let stub = OpenAiStub::start().await;
+    let fleet = fleet(&cluster, &stub, "").await;
+    let gate = Arc::new(Semaphore::new(0));
+    stub.always(Reply::echo_gated(1, &gate));
+    let id = fleet.client.submit(&keyed(0, "one two three")).await;
+    let mut events = fleet.client.events(&id, None).await;
+    assert_eq!(events.next_chunk().await.text(), "one ");
+    let (slot, home) = (cluster.slot("{chat.0}").await, cluster.primary_of("{chat.0}").await);
+    let target = (home + 1) % 3;
+    cluster.move_slot(slot, home, target).await;
+    // The API follows on the new node, where the scripts look for who listens.
+    let channel = format!("overshot:{{chat.0}}:events:{id}");
+    support::assert_eventually!(
+        redis::from_redis_value::<(String, u64)>(cluster.nodes[target].cli(&["PUBSUB", "SHARDNUMSUB", &channel]).await)
+            .is_ok_and(|(_, listeners)| listeners == 1)
+    );
+    gate.add_permits(1);
+    let rest = events.rest().await;
+    let text: String = rest.iter().filter(|event| event.event == "chunk").map(|event| event.text()).collect();
+    assert_eq!(text, "two three");
+    assert_eq!(rest.last().unwrap().data["attempts"], 1);
+}
+
+#[tokio::test]
+async fn a_node_that_is_gone_takes_only_its_own_shard_with_it() {
+    let mut cluster = RedisCluster::start(3, false).await;
+    for node in &cluster.nodes {
+        node.cli(&["CONFIG", "SET", "cluster-require-full-coverage", "no"]).await;
+    }
+    let stub = OpenAiStub::start().await;
+    let config = stubbed(&stub, "shards = 3").replace("concurrency = 4", "concurrency = 1");
+    let mut fleet = FleetOptions::new(config).start_at(&cluster.url()).await;
+    fleet.allow_error("");
+    let dying = cluster.primary_of("{chat.0}").await;
+    cluster.nodes[dying].kill();
+    // The worker's one slot is not kept for the shard that cannot answer.
+    for n in 0..6 {
+        let start = Instant::now();
+        let id = fleet.client.submit(&keyed(1 + n % 2, "x")).await;
+        fleet.client.wait_status(&id, "completed").await;
+        assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+    }
+    let start = Instant::now();
+    let refused = fleet.client.post_job(&keyed(0, "x")).await;
+    assert_eq!(refused.status, 503, "{}", refused.text);
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    cluster.nodes[dying].restart().await;
+    let id = submit_surely(&fleet.client, "after").await;
+    fleet.client.wait_until(&id, RECOVERY, |job| job["status"] == "completed").await;
+    let mut fields = keyed(0, "x");
+    fields["idempotency_key"] = "again".into();
+    support::assert_eventually!(matches!(fleet.client.post_job(&fields).await.status, 200 | 202));
+}
+
+#[tokio::test]
 async fn a_primary_killed_under_load_leaves_its_shards_to_its_replica() {
     let mut cluster = RedisCluster::start(3, true).await;
     let stub = OpenAiStub::start().await;
@@ -76,7 +143,7 @@ async fn a_primary_killed_under_load_leaves_its_shards_to_its_replica() {
     stub.wait_for(stub.requests() + 40).await;
     let dying = cluster.primary_of("{chat.0}").await;
     cluster.nodes[dying].kill();
-    let killed = std::time::Instant::now();
+    let killed = Instant::now();
     let client = fleet.client.clone();
     // Somebody of the lost shard is accepted again.
     let mut n = 0;
