@@ -6,7 +6,7 @@
 use super::Status;
 
 /// The part of a job that decides which moves are open to it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Life {
     /// Where the job stands.
     pub status: Status,
