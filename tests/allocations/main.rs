@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use allocation_counter::{AllocationInfo, measure};
+use overshot_common::config::Durability;
 use overshot_common::ids::{JobId, PoolName, Shard, WorkerId};
 use overshot_common::job::{JobSpec, Metadata, OnConflict, Priority};
 use overshot_common::queue::{Held, Limits, NewJob, Queue, Settled, Settlement, Submitted, Verdict};
@@ -60,7 +61,8 @@ fn lifecycle(
     shard: &Shard,
     round: usize,
 ) -> [AllocationInfo; ALLOWED.len()] {
-    let limits = Limits { max_queued: 1 << 40, max_queued_bytes: 1 << 40, liveness: LEASE };
+    let limits =
+        Limits { max_queued: 1 << 40, max_queued_bytes: 1 << 40, liveness: LEASE, durability: Durability::Memory };
     let (worker, nonce): (WorkerId, _) = ("w".parse().unwrap(), format!("n{round}"));
     let jobs: Vec<NewJob> = (0..BATCH).map(|_| job(shard)).collect();
     let (mut accepted, mut claim, mut settled) = (Vec::new(), None, Vec::new());

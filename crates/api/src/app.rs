@@ -51,7 +51,8 @@ impl App {
         metrics::register_zeroes(&config);
         let queue = Queue::open(config.redis_url.expose(), PATIENCE)?;
         let probe = queue.separate(PROBE_PATIENCE)?;
-        let pools: Vec<(PoolName, u16)> = config.shards().map(|(pool, shards)| (pool.clone(), shards)).collect();
+        let of_pool = |(name, shards): (&PoolName, u16)| (name.clone(), shards, config.pools[name].durability);
+        let pools = config.shards().map(of_pool).collect();
         let names: Vec<PoolName> = config.pools.keys().cloned().collect();
         let (upkeep, handle) = Upkeep::new(queue.separate(PATIENCE)?, &config, &names, Role::Api);
         let (told, redis) = watch::channel(RedisState::Starting);
@@ -86,6 +87,7 @@ impl App {
             max_queued: pool.max_queued.div_ceil(shards),
             max_queued_bytes: pool.max_queued_bytes.div_ceil(shards),
             liveness: self.config.worker.liveness,
+            durability: pool.durability,
         }
     }
 

@@ -19,7 +19,7 @@ pub(crate) struct ApiError {
     message: Cow<'static, str>,
     param: Option<String>,
     retry_after_seconds: Option<u32>,
-    /// The job that stands in the way.
+    /// The job that it is about.
     job_id: Option<Box<JobId>>,
     /// What really happened; for the log only.
     cause: Option<Box<Cause>>,
@@ -126,6 +126,13 @@ impl ApiError {
 
     pub(crate) fn unavailable(code: &'static str, message: &'static str) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message).retry_after(1)
+    }
+
+    /// The job is there, but perhaps not as safe as its pool asks for.
+    pub(crate) fn durability_unknown(id: JobId) -> Self {
+        let message = "the job is accepted, but not yet confirmed to be durable; send the same request again with its \
+                       idempotency key";
+        Self { job_id: Some(Box::new(id)), ..Self::unavailable("durability_unknown", message) }
     }
 
     pub(crate) fn draining() -> Self {

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
+use overshot_common::config::Durability;
 use overshot_common::ids::PoolName;
 use overshot_common::queue::{self, Queue};
 use overshot_common::upkeep::Upkeep;
@@ -33,7 +34,7 @@ pub(crate) enum RedisState {
 #[derive(Debug)]
 pub(crate) struct RedisWatch {
     pub(crate) queue: Queue,
-    pub(crate) pools: Vec<(PoolName, u16)>,
+    pub(crate) pools: Vec<(PoolName, u16, Durability)>,
     pub(crate) allow_unsafe: bool,
     pub(crate) told: watch::Sender<RedisState>,
     pub(crate) upkeep: Upkeep,
@@ -54,7 +55,7 @@ impl RedisWatch {
     }
 }
 
-async fn prepare(queue: &Queue, pools: &[(PoolName, u16)], allow_unsafe: bool) -> Result<(), RunError> {
+async fn prepare(queue: &Queue, pools: &[(PoolName, u16, Durability)], allow_unsafe: bool) -> Result<(), RunError> {
     let mut tries = 0;
     loop {
         match examine_and_register(queue, pools, allow_unsafe).await {
@@ -75,7 +76,11 @@ fn waits(error: &queue::Error) -> bool {
     !matches!(error, queue::Error::Mismatch(_))
 }
 
-async fn examine_and_register(queue: &Queue, pools: &[(PoolName, u16)], allow_unsafe: bool) -> Result<(), RunError> {
+async fn examine_and_register(
+    queue: &Queue,
+    pools: &[(PoolName, u16, Durability)],
+    allow_unsafe: bool,
+) -> Result<(), RunError> {
     let reasons = examine(queue, true).await?;
     if !reasons.is_empty() {
         if !allow_unsafe {
@@ -83,11 +88,15 @@ async fn examine_and_register(queue: &Queue, pools: &[(PoolName, u16)], allow_un
         }
         reasons.iter().for_each(|reason| tracing::warn!(%reason, "redis is unsafe, as allowed"));
     }
+    let contradictions = contradictions(queue, pools, true).await?;
+    if !contradictions.is_empty() {
+        return Err(queue::Error::Mismatch(contradictions.join("; ")).into());
+    }
     Ok(register(queue, pools).await?)
 }
 
-async fn register(queue: &Queue, pools: &[(PoolName, u16)]) -> Result<(), queue::Error> {
-    for (pool, shards) in pools {
+async fn register(queue: &Queue, pools: &[(PoolName, u16, Durability)]) -> Result<(), queue::Error> {
+    for (pool, shards, _) in pools {
         queue.register_pool(pool, *shards).await?;
     }
     Ok(())
@@ -102,16 +111,38 @@ async fn examine(queue: &Queue, log: bool) -> Result<Vec<String>, queue::Error> 
     Ok(fatal.into_iter().map(|unfit| unfit.reason).collect())
 }
 
+/// What our configuration asks for and this Redis cannot give; lesser troubles are only logged.
+async fn contradictions(
+    queue: &Queue,
+    pools: &[(PoolName, u16, Durability)],
+    log: bool,
+) -> Result<Vec<String>, queue::Error> {
+    let mut reasons = Vec::new();
+    for (pool, _, durability) in pools.iter().filter(|(_, _, durability)| *durability != Durability::Memory) {
+        match queue.fitness_for(pool, *durability).await? {
+            Some(unfit) if unfit.fatal => reasons.push(unfit.reason),
+            Some(unfit) if log => tracing::warn!(reason = %unfit.reason, "redis could be safer"),
+            Some(_) | None => {}
+        }
+    }
+    Ok(reasons)
+}
+
 async fn recheck(
     queue: &Queue,
-    pools: &[(PoolName, u16)],
+    pools: &[(PoolName, u16, Durability)],
     allow_unsafe: bool,
     told: &watch::Sender<RedisState>,
 ) -> Infallible {
     loop {
         tokio::time::sleep(RECHECK).await;
-        let Ok(reasons) = examine(queue, false).await else { continue };
-        let state = if reasons.is_empty() || allow_unsafe { RedisState::Fit } else { RedisState::Unfit };
+        let Ok(mut reasons) = examine(queue, false).await else { continue };
+        let Ok(contradictions) = contradictions(queue, pools, false).await else { continue };
+        if allow_unsafe {
+            reasons.clear();
+        }
+        reasons.extend(contradictions);
+        let state = if reasons.is_empty() { RedisState::Fit } else { RedisState::Unfit };
         // A Redis that came back empty does not know the pools.
         if let Err(error) = register(queue, pools).await {
             tracing::warn!(%error, "pools not registered again");

@@ -187,7 +187,14 @@ pub(crate) async fn book(app: &App, prepared: &mut Prepared) -> Result<Booked, A
     }
     prepared.job.id = booked.id;
     match app.queue.get(&prepared.job.id, false).await? {
-        Some(job) => Ok(Booked::Known(Box::new(job))),
+        Some(job) => {
+            let durability = app.config.pool(&job.id.shard.pool).map(|pool| pool.durability).unwrap_or_default();
+            if app.queue.confirm(&job.id, durability).await? {
+                Ok(Booked::Known(Box::new(job)))
+            } else {
+                Err(ApiError::durability_unknown(job.id))
+            }
+        }
         None => Ok(Booked::Unfinished),
     }
 }
@@ -203,11 +210,15 @@ pub(crate) async fn conclude(
     let pool = &prepared.job.id.shard.pool;
     let (refusal, error) = match submitted {
         Submitted::Accepted(job) => {
-            metrics::job_submitted(pool, &job.task);
-            if job.status == overshot_common::job::Status::Scheduled {
-                app.upkeep.nudge(&job.id.shard);
-            }
+            welcome(app, &job);
             return Ok((*job, false));
+        }
+        Submitted::Unconfirmed(job) => {
+            if let Some(job) = job {
+                welcome(app, &job);
+            }
+            metrics::submit_refused(pool, Refusal::Unavailable);
+            return Err(ApiError::durability_unknown(prepared.job.id.clone()));
         }
         Submitted::Exists => {
             return match app.queue.get(&prepared.job.id, false).await? {
@@ -230,6 +241,14 @@ pub(crate) async fn conclude(
         tracing::debug!(%error, "idempotency key not freed");
     }
     Err(error)
+}
+
+/// What a newly accepted job is owed.
+fn welcome(app: &App, job: &Job) {
+    metrics::job_submitted(&job.id.shard.pool, &job.task);
+    if job.status == overshot_common::job::Status::Scheduled {
+        app.upkeep.nudge(&job.id.shard);
+    }
 }
 
 fn result_expired() -> ApiError {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use overshot_common::config::Durability;
 use overshot_common::ids::{JobId, PoolName, Shard};
 use overshot_common::job::{JobSpec, Metadata, OnConflict, Priority};
 use overshot_common::queue::{Limits, NewJob, Queue, Submitted};
@@ -14,8 +15,12 @@ use crate::server::Server;
 /// After how long a silent worker counts as dead: the default.
 pub(crate) const LIVENESS: Duration = Duration::from_secs(10);
 /// Limits that nothing here reaches.
-pub(crate) const LIMITS: Limits =
-    Limits { max_queued: u64::MAX >> 12, max_queued_bytes: u64::MAX >> 12, liveness: LIVENESS };
+pub(crate) const LIMITS: Limits = Limits {
+    max_queued: u64::MAX >> 12,
+    max_queued_bytes: u64::MAX >> 12,
+    liveness: LIVENESS,
+    durability: Durability::Memory,
+};
 
 /// Opens the queue of a server.
 pub(crate) fn open(server: &Server) -> anyhow::Result<Queue> {

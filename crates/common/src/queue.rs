@@ -13,6 +13,7 @@ use crate::ids::{JobId, LocalId, Shard, WorkerId};
 
 mod control;
 mod doorbell;
+mod durable;
 mod error;
 mod events;
 mod fitness;
@@ -131,8 +132,7 @@ impl Queue {
 
     /// Runs a move on a shard and returns its reply.
     async fn run(&self, script: &scripts::Script, shard: &Shard, args: impl FnOnce(&mut Cmd)) -> Result<Value, Error> {
-        let mut command = redis::cmd("EVALSHA");
-        command.arg(&script.sha).arg(1).arg(keys::base(shard));
+        let mut command = script.command(shard);
         args(&mut command);
         tracing::trace!(script = script.name, %shard, "run");
         self.inner.link.eval(script, &command).await

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use overshot_common::config::Durability;
 use overshot_common::ids::{JobId, PoolName, Shard};
 use overshot_common::job::{JobSpec, Metadata, OnConflict, Priority};
 use overshot_common::queue::{ClaimedJob, Limits, NewJob, Queue, Settled, Settlement, Submitted, Verdict};
@@ -95,7 +96,8 @@ const OURS: [&str; 5] = ["info", "config", "ping", "client", "hello"];
 
 /// Enqueues jobs with one call; all must be accepted.
 pub(super) async fn put(queue: &Queue, shard: &Shard, jobs: &[NewJob]) {
-    let limits = Limits { max_queued: 1 << 40, max_queued_bytes: 1 << 40, liveness: LEASE };
+    let limits =
+        Limits { max_queued: 1 << 40, max_queued_bytes: 1 << 40, liveness: LEASE, durability: Durability::Memory };
     let answers = queue.enqueue(shard, limits, jobs).await.unwrap();
     assert!(answers.iter().all(|answer| matches!(answer, Submitted::Accepted(_))), "{answers:?}");
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use overshot_common::config::Durability;
 use overshot_common::ids::{JobId, PoolName, Shard, WorkerId};
 use overshot_common::job::{Job, JobSpec, Metadata, OnConflict, Priority, Status};
 use overshot_common::queue::{
@@ -90,7 +91,7 @@ impl Shop {
     }
 
     pub(crate) fn limits() -> Limits {
-        Limits { max_queued: 100_000, max_queued_bytes: 1 << 30, liveness: LIVENESS }
+        Limits { max_queued: 100_000, max_queued_bytes: 1 << 30, liveness: LIVENESS, durability: Durability::Memory }
     }
 
     pub(crate) async fn submit(&self, job: &NewJob) -> Submitted {

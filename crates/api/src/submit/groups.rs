@@ -1,11 +1,13 @@
 //! Single submits that come together go to Redis together.
 //!
 //! A script costs as much to begin as a job costs within it. So while a call of the shard is under way, what comes waits
-//! and goes in the next one; on an idle API a submit goes at once and alone.
+//! and goes in the next one; on an idle API a submit goes at once and alone. Calls that wait until Redis made their jobs
+//! durable wait at the same time.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use overshot_common::config::Durability;
 use overshot_common::ids::Shard;
 use overshot_common::queue::{Error, Limits, NewJob, Queue, Submitted};
 use tokio::sync::oneshot;
@@ -13,6 +15,8 @@ use tokio::sync::oneshot;
 /// Most jobs of a call, and most bytes of each: together they fit one script, so that a group fails or goes as one.
 const JOBS_MAX: usize = 100;
 const BYTES_MAX: usize = 10 << 10;
+/// Most calls of a shard that wait for Redis at the same time.
+const WAITS_MAX: usize = 16;
 
 /// The submits of all shards on their way to Redis.
 #[derive(Debug)]
@@ -25,8 +29,8 @@ pub(crate) struct Groups {
 #[derive(Debug, Default)]
 struct Lane {
     waiting: Vec<Waiting>,
-    /// Whether a call is under way, or about to be.
-    calling: bool,
+    /// Calls under way, or about to be.
+    calls: usize,
 }
 
 #[derive(Debug)]
@@ -49,7 +53,8 @@ impl Groups {
             return one(&self.queue, limits, job).await;
         }
         let (answer, answered) = oneshot::channel();
-        if self.join(Waiting { job: job.clone(), answer }) {
+        let most_calls = if limits.durability == Durability::Memory { 1 } else { WAITS_MAX };
+        if self.join(Waiting { job: job.clone(), answer }, most_calls) {
             let call = Call { groups: self.clone(), shard: job.id.shard.clone(), over: false };
             tokio::spawn(call.run(limits));
         }
@@ -57,11 +62,13 @@ impl Groups {
     }
 
     /// Whether the one that joined has to make a call.
-    fn join(&self, waiting: Waiting) -> bool {
+    fn join(&self, waiting: Waiting, most_calls: usize) -> bool {
         let mut lanes = self.lanes();
         let lane = lanes.entry(waiting.job.id.shard.clone()).or_default();
         lane.waiting.push(waiting);
-        !std::mem::replace(&mut lane.calling, true)
+        let calls = lane.calls < most_calls;
+        lane.calls += usize::from(calls);
+        calls
     }
 
     fn lanes(&self) -> MutexGuard<'_, HashMap<Shard, Lane>> {
@@ -113,7 +120,7 @@ impl Call {
     fn next(&mut self) -> Option<Vec<Waiting>> {
         let group = self.of_lane(|lane| {
             let group = lane.take(JOBS_MAX);
-            lane.calling = !group.is_empty();
+            lane.calls -= usize::from(group.is_empty());
             group
         });
         self.over = group.is_empty();
@@ -129,7 +136,7 @@ impl Drop for Call {
     fn drop(&mut self) {
         // Only a panic ends it early.
         if !self.over {
-            self.of_lane(|lane| lane.calling = false);
+            self.of_lane(|lane| lane.calls -= 1);
         }
     }
 }

@@ -35,6 +35,8 @@ pub struct PoolConfig {
     pub max_chunks: u32,
     /// Whether jobs of one model are drained together; default none.
     pub affinity: Affinity,
+    /// What a submit waits for before it is answered as accepted; default memory.
+    pub durability: Durability,
     /// Delays per error code: `[retry]` with this pool's own over it.
     pub retry: RetryPolicy,
 }
@@ -47,6 +49,18 @@ pub enum Affinity {
     None,
     /// Those of the model that is loaded, first.
     Model,
+}
+
+/// What an accepted job survives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// What Redis itself gives: with AOF every second, a crash of the process, and of the machine but for the last second.
+    #[default]
+    Memory,
+    /// A crash of the machine: the job is on the primary's disk.
+    Disk,
+    /// The loss of the primary: the job is on a replica.
+    Replica,
 }
 
 impl Default for PoolConfig {
@@ -65,6 +79,7 @@ impl Default for PoolConfig {
             result_ttl: Duration::from_secs(24 * 3600),
             max_chunks: 10_000,
             affinity: Affinity::None,
+            durability: Durability::Memory,
             retry: RetryPolicy::default(),
         }
     }
@@ -77,6 +92,7 @@ impl PoolConfig {
         let lease = Duration::from_secs(1)..=Duration::from_secs(3600);
         let sizes = 1..=1 << 40;
         let affinities = [("none", Affinity::None), ("model", Affinity::Model)];
+        let levels = [("memory", Durability::Memory), ("disk", Durability::Disk), ("replica", Durability::Replica)];
         let pool = Self {
             providers: read_providers(&mut from, mistakes),
             shards: from.integer(mistakes, "shards", &(1..=64), default.shards),
@@ -91,6 +107,7 @@ impl PoolConfig {
             result_ttl: from.duration(mistakes, "result_ttl", &POSITIVE, default.result_ttl),
             max_chunks: from.integer(mistakes, "max_chunks", &(1..=1_000_000), default.max_chunks),
             affinity: from.choice(mistakes, "affinity", &affinities).unwrap_or(default.affinity),
+            durability: from.choice(mistakes, "durability", &levels).unwrap_or(default.durability),
             retry: RetryPolicy::read(from.section(mistakes, "retry"), mistakes, retry),
         };
         from.finish(mistakes);

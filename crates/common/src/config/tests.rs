@@ -26,6 +26,7 @@ max_queued_bytes = "1GiB"
 max_crashes   = 3
 result_ttl    = "24h"
 affinity      = "none"
+durability    = "memory"
 
 [providers.local]
 kind     = "openai"
@@ -392,6 +393,7 @@ fn sizes_and_numbers_end_at_their_limits() {
         ("max_queued_bytes", "'1TiB'", "'2TiB'"),
         ("max_queued", "1", "'1'"),
         ("affinity", "'model'", "''"),
+        ("durability", "'disk'", "'fsync'"),
     ] {
         assert!(with(key, good).is_ok(), "{key} = {good}");
         assert_eq!(keys(with(key, bad)), [format!("pools.b.{key}")], "{key} = {bad}");

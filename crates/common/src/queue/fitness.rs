@@ -3,7 +3,10 @@
 use redis::FromRedisValue as _;
 
 use super::Queue;
+use super::durable::syncs_always;
 use super::error::Error;
+use crate::config::Durability;
+use crate::ids::PoolName;
 
 /// Why a Redis is not fit to hold jobs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +49,40 @@ impl Queue {
             found.push(Unfit { reason: format!("Redis {version} is too old; 7.0 or newer is needed"), fatal: true });
         }
         found
+    }
+
+    /// Asks Redis whether it can give what `pools.<pool>.durability` asks for; `None`: it can.
+    pub async fn fitness_for(&self, pool: &PoolName, durability: Durability) -> Result<Option<Unfit>, Error> {
+        let unfit = |reason: &str, fatal| Some(Unfit { reason: format!("pools.{pool}.durability: {reason}"), fatal });
+        let info = String::from_redis_value(self.inner.link.call(&redis::cmd("INFO")).await?)?;
+        let field = |name: &str| {
+            info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim).unwrap_or_default()
+        };
+        Ok(match durability {
+            Durability::Memory => None,
+            Durability::Replica if field("connected_slaves") == "0" => {
+                unfit("no replica is connected; until one is, no submit of the pool is answered as accepted", false)
+            }
+            Durability::Replica => None,
+            Durability::Disk if field("aof_enabled") != "1" => unfit("disk needs appendonly yes in Redis", true),
+            Durability::Disk => {
+                let mut get = redis::cmd("CONFIG");
+                get.arg(&["GET", "appendonly", "appendfsync"]);
+                let pairs = self.inner.link.call(&get).await.ok();
+                let pairs = pairs.and_then(|pairs| Vec::<String>::from_redis_value(pairs).ok());
+                let version: Vec<u32> = field("redis_version").split('.').map_while(|part| part.parse().ok()).collect();
+                if pairs.is_some_and(|pairs| syncs_always(&pairs)) {
+                    None
+                } else if field("server_name") == "valkey" {
+                    // Seen on 8.1 and 9.1: WAITAOF answers at once, long before the sync.
+                    unfit("disk needs appendfsync always: Valkey's WAITAOF confirms what is not on the disk yet", true)
+                } else if version < vec![7, 2] {
+                    unfit("disk needs appendfsync always, or Redis 7.2 or newer", true)
+                } else {
+                    None
+                }
+            }
+        })
     }
 
     async fn persistence_without_aof(&self) -> Unfit {

@@ -27,7 +27,7 @@ use sentinel::Sentinel;
 use slot::{slot, slot_of};
 
 /// First and longest pause between two tries.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
+pub(super) const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
 /// Redirections that are followed at once; a cluster that sends us in a circle is given time.
 const REDIRECTIONS: u32 = 3;
 
@@ -87,6 +87,11 @@ impl Link {
     /// Whether keys of different shards may be on different nodes, and are never in one command.
     pub(crate) fn is_cluster(&self) -> bool {
         matches!(*self.servers, Servers::Cluster(_))
+    }
+
+    /// How long a call may take in all.
+    pub(crate) fn deadline(&self) -> Duration {
+        self.deadline
     }
 
     /// Sends a command to the node of its key, again when that fails. The command must be idempotent.
@@ -232,12 +237,13 @@ impl Request<'_> {
 }
 
 /// What a failed try means.
-enum Failure {
+pub(super) enum Failure {
     Again(RedisError),
+    /// Every try would fail so.
     Final(Error),
 }
 
-fn sort(error: RedisError) -> Failure {
+pub(super) fn sort(error: RedisError) -> Failure {
     let code = error.code().unwrap_or_default();
     // The server is there but is not, or not yet, or no longer, the one to ask.
     let elsewhere = matches!(

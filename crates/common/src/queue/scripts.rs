@@ -4,6 +4,8 @@
 
 use sha2::{Digest as _, Sha256};
 
+use crate::ids::Shard;
+
 /// One script: its source, and the name under which Redis keeps it.
 #[derive(Debug)]
 pub(crate) struct Script {
@@ -101,6 +103,15 @@ impl Script {
         let source = format!("#!lua flags={flags}\n{clock}{pubsub}{}{body}", fragments.concat());
         let sha = sha1_hex(&source);
         Self { name, source, sha }
+    }
+}
+
+impl Script {
+    /// A call of the script on a shard, without arguments yet.
+    pub(crate) fn command(&self, shard: &Shard) -> redis::Cmd {
+        let mut command = redis::cmd("EVALSHA");
+        command.arg(&self.sha).arg(1).arg(super::keys::base(shard));
+        command
     }
 }
 

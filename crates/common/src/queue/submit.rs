@@ -4,12 +4,13 @@ use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use redis::{FromRedisValue as _, Value};
+use redis::{Cmd, FromRedisValue as _, Value};
 use serde_json::value::RawValue;
 
 use super::error::Error;
 use super::record::{Facts, INLINE, State, Stored};
 use super::{Queue, keys, ms, parts};
+use crate::config::Durability;
 use crate::ids::{JobId, Shard};
 use crate::job::{Job, JobSpec, Metadata, OnConflict, Priority};
 
@@ -73,6 +74,8 @@ pub struct Limits {
     pub max_queued_bytes: u64,
     /// A worker silent for longer is not live.
     pub liveness: Duration,
+    /// What to wait for before a job counts as accepted.
+    pub durability: Durability,
 }
 
 /// What became of a submit.
@@ -80,6 +83,8 @@ pub struct Limits {
 pub enum Submitted {
     /// Accepted: from now on it is not lost.
     Accepted(Box<Job>),
+    /// Accepted now, or (`None`) by an earlier send, but not confirmed to be as durable as asked: unknown, send it again.
+    Unconfirmed(Option<Box<Job>>),
     /// A job with this id is there already, by an earlier send of the same submit.
     Exists,
     /// The shard holds as much as it may.
@@ -126,6 +131,9 @@ impl Queue {
     /// # Errors
     /// [`Error::OutOfMemory`] and [`Error::Unavailable`]: some of the jobs may have been accepted; send them again.
     pub async fn enqueue(&self, shard: &Shard, limits: Limits, jobs: &[NewJob]) -> Result<Vec<Submitted>, Error> {
+        if limits.durability != Durability::Memory {
+            return self.enqueue_durably(shard, limits, jobs).await;
+        }
         let mut answers = Vec::with_capacity(jobs.len());
         for batch in batches(jobs) {
             answers.extend(self.enqueue_batch(shard, limits, batch).await?);
@@ -133,22 +141,48 @@ impl Queue {
         Ok(answers)
     }
 
+    async fn enqueue_durably(&self, shard: &Shard, limits: Limits, jobs: &[NewJob]) -> Result<Vec<Submitted>, Error> {
+        let facts: Vec<Vec<Facts>> = batches(jobs).map(|jobs| jobs.iter().map(NewJob::facts).collect()).collect();
+        let script = &self.inner.scripts.enqueue;
+        let commands = batches(jobs).zip(&facts).map(|(jobs, facts)| {
+            let mut command = script.command(shard);
+            arguments(&mut command, limits, jobs, facts);
+            command
+        });
+        let commands: Vec<_> = commands.collect();
+        let (replies, confirmed) = self.call_durably(shard, Some(script), &commands, limits.durability).await?;
+        let mut answers = Vec::with_capacity(jobs.len());
+        for ((reply, jobs), facts) in replies.into_iter().zip(batches(jobs)).zip(facts) {
+            answers.extend(self.answers(reply, shard, jobs, facts)?);
+        }
+        if !confirmed {
+            answers.iter_mut().for_each(|answer| {
+                *answer = match std::mem::replace(answer, Submitted::Unconfirmed(None)) {
+                    Submitted::Accepted(job) => Submitted::Unconfirmed(Some(job)),
+                    Submitted::Exists => Submitted::Unconfirmed(None),
+                    other => other,
+                };
+            });
+        }
+        Ok(answers)
+    }
+
     async fn enqueue_batch(&self, shard: &Shard, limits: Limits, jobs: &[NewJob]) -> Result<Vec<Submitted>, Error> {
         let facts: Vec<Facts> = jobs.iter().map(NewJob::facts).collect();
-        let reply = self.run(&self.inner.scripts.enqueue, shard, |command| {
-            command.arg(limits.max_queued).arg(limits.max_queued_bytes).arg(ms(limits.liveness));
-            for (job, facts) in jobs.iter().zip(&facts) {
-                let input = job.input.get();
-                let (inline, larger) = if input.len() > INLINE { ("", input) } else { (input, "") };
-                command.arg(job.id.local.as_str()).arg(job.plan()).arg(facts.encode(inline)).arg(larger);
-                if job.metadata.is_empty() {
-                    command.arg("");
-                } else {
-                    command.arg(serde_json::to_string(&job.metadata).expect("texts always serialize"));
-                }
-            }
-        });
-        let [now, replies, watched] = parts(reply.await?)?;
+        let script = &self.inner.scripts.enqueue;
+        let reply = self.run(script, shard, |command| arguments(command, limits, jobs, &facts)).await?;
+        self.answers(reply, shard, jobs, facts)
+    }
+
+    /// Reads the reply of `enqueue`.
+    fn answers(
+        &self,
+        reply: Value,
+        shard: &Shard,
+        jobs: &[NewJob],
+        facts: Vec<Facts>,
+    ) -> Result<Vec<Submitted>, Error> {
+        let [now, replies, watched] = parts(reply)?;
         self.announce(shard, watched)?;
         let (now, replies) = (u64::from_redis_value(now)?, Vec::<Value>::from_redis_value(replies)?);
         let jobs = jobs.iter().zip(facts);
@@ -215,6 +249,21 @@ impl NewJob {
         }
         tags.extend(self.concurrency_key.iter().map(|key| keys::tag("concurrency_key", key)));
         tags.join(" ")
+    }
+}
+
+/// Adds what `enqueue` takes.
+fn arguments(command: &mut Cmd, limits: Limits, jobs: &[NewJob], facts: &[Facts]) {
+    command.arg(limits.max_queued).arg(limits.max_queued_bytes).arg(ms(limits.liveness));
+    for (job, facts) in jobs.iter().zip(facts) {
+        let input = job.input.get();
+        let (inline, larger) = if input.len() > INLINE { ("", input) } else { (input, "") };
+        command.arg(job.id.local.as_str()).arg(job.plan()).arg(facts.encode(inline)).arg(larger);
+        if job.metadata.is_empty() {
+            command.arg("");
+        } else {
+            command.arg(serde_json::to_string(&job.metadata).expect("texts always serialize"));
+        }
     }
 }
 

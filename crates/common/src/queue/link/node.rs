@@ -15,6 +15,7 @@ use tokio::sync::Mutex;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::Instant;
 
+use super::super::durable;
 use super::super::error::Error;
 
 /// How long one answer may take before the connection is taken for dead.
@@ -38,14 +39,22 @@ pub(crate) struct Node {
     reconnecting: Mutex<()>,
     /// For replies that may be large, so that they delay nobody else's.
     bulk: deadpool_redis::Pool,
+    /// For submits that wait until Redis has made them durable.
+    durable: deadpool_redis::Pool,
 }
 
 impl Node {
     pub(super) fn new(info: ConnectionInfo) -> Result<Arc<Self>, Error> {
         let refused = |error: &dyn std::fmt::Display| Error::Refused(error.to_string());
         let bulk = bulk_pool(&info).map_err(|error| refused(&error))?;
+        let durable = durable::pool(&info).map_err(|error| refused(&*error))?;
         let client = Client::open(info).map_err(|error| refused(&error))?;
-        Ok(Arc::new(Self { client, current: RwLock::new((0, None)), reconnecting: Mutex::new(()), bulk }))
+        Ok(Arc::new(Self { client, current: RwLock::new((0, None)), reconnecting: Mutex::new(()), bulk, durable }))
+    }
+
+    /// The connections over which waits for durability go.
+    pub(crate) fn durable(&self) -> &deadpool_redis::Pool {
+        &self.durable
     }
 
     /// How to connect to it.
