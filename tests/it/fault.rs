@@ -4,6 +4,7 @@ mod api_process;
 mod cancel_race;
 mod cluster;
 mod connections;
+mod durability;
 pub(crate) mod load;
 mod redis_process;
 mod sentinel;

@@ -22,7 +22,7 @@ pub struct ChaosProxy {
 
 #[derive(Debug)]
 struct State {
-    target: String,
+    target: Mutex<String>,
     refuses: AtomicBool,
     /// Milliseconds before each piece of an answer.
     delay: AtomicU64,
@@ -49,7 +49,7 @@ impl ChaosProxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("it is bound");
         let state = Arc::new(State {
-            target: format!("127.0.0.1:{}", redis.port()),
+            target: Mutex::new(format!("127.0.0.1:{}", redis.port())),
             refuses: AtomicBool::default(),
             delay: AtomicU64::default(),
             connections: Mutex::default(),
@@ -64,6 +64,17 @@ impl ChaosProxy {
     /// Where clients find it.
     pub fn url(&self) -> String {
         format!("redis://{}/0", self.address)
+    }
+
+    /// The port that it listens on.
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// Closes every connection; new ones go to `redis`.
+    pub fn point_at(&self, redis: &RedisServer) {
+        *self.state.target.lock().expect("no holder of this lock can panic") = format!("127.0.0.1:{}", redis.port());
+        self.cut();
     }
 
     /// Closes every connection and, until [`ChaosProxy::pass`], every new one at once.
@@ -154,7 +165,8 @@ async fn accept(listener: TcpListener, state: Arc<State>) {
 
 async fn serve(client: TcpStream, state: Arc<State>) {
     // Redis may be down: then the client is refused too.
-    let Ok(server) = TcpStream::connect(&state.target).await else { return };
+    let target = state.target.lock().expect("no holder of this lock can panic").clone();
+    let Ok(server) = TcpStream::connect(target).await else { return };
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
     let connection = Arc::new(Connection::default());
     state.connections.lock().expect("no holder of this lock can panic").push(Arc::clone(&connection));

@@ -120,6 +120,33 @@ async fn an_outage_shorter_than_the_lease_interrupts_no_running_job() {
 }
 
 #[tokio::test]
+async fn chunks_that_find_no_memory_are_dropped_and_counted_and_the_result_is_whole() {
+    let stub = OpenAiStub::start().await;
+    let gate = std::sync::Arc::new(tokio::sync::Semaphore::new(0));
+    stub.push(support::Reply::echo_gated(1, &gate));
+    let mut fleet = Fleet::start(stubbed(&stub, "")).await;
+    fleet.allow_error("");
+    let text = "one two three four five six";
+    let id = fleet.client.submit(&chat(text)).await;
+    fleet.client.events(&id, None).await.next_chunk().await;
+    fleet.redis.cli(&["CONFIG", "SET", "maxmemory", "1"]).await;
+    gate.add_permits(1);
+    let job = fleet.client.wait_status(&id, "completed").await;
+    assert_eq!(
+        (&job["attempts"], &job["result"]["content"]),
+        (&serde_json::json!(1), &serde_json::json!(text)),
+        "{job}"
+    );
+    let worker = support::Client::new(&fleet.workers[0].address().await, None);
+    let page = worker.get("/metrics").await.text;
+    let dropped = page.lines().find(|line| line.starts_with("overshot_chunks_dropped_total")).unwrap();
+    let count: u64 = dropped.rsplit(' ').next().unwrap().parse().unwrap();
+    assert!((1..6).contains(&count), "{dropped}");
+    let events = fleet.client.events(&id, None).await.rest().await;
+    assert_eq!(events.last().unwrap().data["result"]["content"], text, "a reader gets the whole result");
+}
+
+#[tokio::test]
 async fn a_redis_out_of_memory_refuses_submits_and_finishes_what_it_has() {
     let stub = OpenAiStub::start().await;
     let gate = std::sync::Arc::new(tokio::sync::Semaphore::new(0));
