@@ -2,17 +2,20 @@
 SHELL := /bin/bash
 export PATH := $(PATH):$(HOME)/.cargo/bin
 .DEFAULT_GOAL := help
-.PHONY: help setup tools demo dev test check fmt audit bench
+.PHONY: help setup tools demo dev test test-matrix check fmt audit bench
 
 help: ## show this list
 	@printf 'Usage: make TARGET\n\n'
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
 
 demo: ## run a job on a real model, kill the worker of another one, show both; takes a minute and ends
 	@scripts/demo
 
 test: ## run every test
 	@scripts/test
+
+test-matrix: ## the queue and fault tests against Redis 7.0, Redis 8.2, Valkey 8 and Valkey 9
+	@scripts/test-matrix
 
 check: ## format, lints, docs, dependency policy
 	@scripts/check

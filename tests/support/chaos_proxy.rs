@@ -71,10 +71,9 @@ impl ChaosProxy {
         self.address.port()
     }
 
-    /// Closes every connection; new ones go to `redis`.
+    /// Passes new connections to `redis`.
     pub fn point_at(&self, redis: &RedisServer) {
         *self.state.target.lock().expect("no holder of this lock can panic") = format!("127.0.0.1:{}", redis.port());
-        self.cut();
     }
 
     /// Closes every connection and, until [`ChaosProxy::pass`], every new one at once.

@@ -3,7 +3,8 @@
 use serde_json::json;
 use support::{ChaosProxy, Client, Fleet, FleetOptions, PATIENCE, Process, Program, RedisServer, assert_eventually};
 
-use crate::settings::{chat_with, quick};
+use super::load::submit_surely;
+use crate::settings::{chat, chat_with, quick};
 
 /// A pool `chat` as it is by default, and a pool `safe` that asks for `durability`.
 fn with_safe_pool(durability: &str) -> String {
@@ -158,4 +159,37 @@ async fn disk_is_taken_where_redis_can_tell_and_refused_by_name_where_it_cannot(
         assert!(!api.wait(PATIENCE).await.success());
         assert!(api.has_logged("pools.safe.durability") && api.has_logged("appendfsync"), "{:?}", api.log());
     }
+}
+
+#[tokio::test]
+async fn a_primary_that_must_not_write_alone_refuses_submits_with_a_503_and_then_takes_them() {
+    let primary = tcp().await;
+    let url = primary.url();
+    let mut fleet = FleetOptions::new(quick()).start_over(primary, &url).await;
+    fleet.allow_error("");
+    fleet.redis.cli(&["CONFIG", "SET", "min-replicas-to-write", "1"]).await;
+    let refused = fleet.client.post_job(&chat("x")).await;
+    assert_eq!((refused.status, refused.code()), (503, "redis_unavailable"), "{}", refused.text);
+    let replica = tcp().await;
+    follow(&replica, fleet.redis.port()).await;
+    let id = submit_surely(&fleet.client, "x").await;
+    fleet.client.wait_status(&id, "completed").await;
+}
+
+#[tokio::test]
+async fn a_primary_that_became_a_replica_is_left_within_five_seconds() {
+    let primary = tcp().await;
+    let (next, front) = (tcp().await, ChaosProxy::start(&primary).await);
+    follow(&next, primary.port()).await;
+    let mut fleet = FleetOptions::new(quick()).start_over(primary, &front.url()).await;
+    fleet.allow_error("");
+    fleet.client.wait_status(&submit_surely(&fleet.client, "before").await, "completed").await;
+    // Its connections stay, and answer READONLY from now on.
+    next.cli(&["REPLICAOF", "NO", "ONE"]).await;
+    front.point_at(&next);
+    follow(&fleet.redis, next.port()).await;
+    let began = std::time::Instant::now();
+    let id = submit_surely(&fleet.client, "after").await;
+    fleet.client.wait_status(&id, "completed").await;
+    assert!(began.elapsed() < std::time::Duration::from_secs(5), "{:?}", began.elapsed());
 }

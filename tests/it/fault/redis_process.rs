@@ -120,6 +120,27 @@ async fn an_outage_shorter_than_the_lease_interrupts_no_running_job() {
 }
 
 #[tokio::test]
+async fn a_redis_emptied_under_load_is_noted_in_a_few_lines_and_takes_new_jobs() {
+    let stub = OpenAiStub::start().await;
+    let mut fleet = FleetOptions::new(stubbed(&stub, "")).workers(2).start().await;
+    fleet.allow_error("");
+    let stop = tokio_util::sync::CancellationToken::new();
+    let submitting = keep_submitting(&fleet, &stop);
+    stub.wait_for(stub.requests() + 20).await;
+    fleet.redis.cli(&["FLUSHALL"]).await;
+    stub.wait_for(stub.requests() + 20).await;
+    stop.cancel();
+    submitting.await.unwrap();
+    let id = submit_surely(&fleet.client, "after").await;
+    assert_eq!(fleet.client.wait_status(&id, "completed").await["result"]["content"], "after");
+    for process in fleet.workers.iter().chain([&fleet.api]) {
+        let lines = process.log();
+        let troubles = lines.iter().filter(|line| line.contains(" WARN ") || line.contains(" ERROR ")).count();
+        assert!(troubles < 50, "{troubles} lines of trouble: {:?}", lines.last());
+    }
+}
+
+#[tokio::test]
 async fn chunks_that_find_no_memory_are_dropped_and_counted_and_the_result_is_whole() {
     let stub = OpenAiStub::start().await;
     let gate = std::sync::Arc::new(tokio::sync::Semaphore::new(0));

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use overshot_common::job::Status;
-use overshot_common::queue::{Error, Settled, Submitted};
+use overshot_common::queue::{Error, Renewal, Settled, Submitted};
 use redis::AsyncCommands as _;
 
-use super::shop::{LEASE, Shop, done};
+use super::shop::{LEASE, Shop, done, held};
 
 #[tokio::test]
 async fn jobs_of_a_deleted_stream_come_back_from_their_records() {
@@ -83,4 +83,67 @@ async fn out_of_memory_refuses_submits_and_lets_running_jobs_finish() {
     assert_eq!(shop.claim_as("w", 1).await.jobs.len(), 1, "the backlog drains");
     let _: String = redis::cmd("CONFIG").arg(&["SET", "maxmemory", "0"]).query_async(&mut shop.redis).await.unwrap();
     assert!(matches!(shop.submit(&new).await, Submitted::Accepted(_)));
+}
+
+#[tokio::test]
+async fn an_entry_deleted_under_a_running_job_costs_it_nothing() {
+    let mut shop = Shop::open().await;
+    shop.warm_reaper().await;
+    shop.add(shop.job()).await;
+    let id = shop.add(shop.job()).await;
+    let one = shop.claim_one("w").await;
+    let _two = shop.claim_one("w").await;
+    let trim = [&shop.key("q:normal"), "MAXLEN", "0"];
+    let deleted: i64 = redis::cmd("XTRIM").arg(&trim).query_async(&mut shop.redis).await.unwrap();
+    assert_eq!(deleted, 2);
+    assert_eq!(shop.settle(&one, done()).await, Settled::Now(Status::Completed));
+    assert_eq!(shop.reap_for(LEASE + Duration::from_secs(1)).await, [(id.clone(), Status::Retrying)]);
+    assert_eq!(shop.claim_one("w2").await.id, id);
+}
+
+#[tokio::test]
+async fn a_redis_that_was_emptied_refuses_old_holders_and_takes_new_jobs() {
+    let mut shop = Shop::open().await;
+    shop.add(shop.job()).await;
+    let old = shop.claim_one("w").await;
+    let _: String = redis::cmd("FLUSHALL").query_async(&mut shop.redis).await.unwrap();
+    shop.pass(Duration::from_secs(1)).await;
+    assert_eq!(shop.claim_as("w", 1).await.jobs.len(), 0);
+    assert_eq!(shop.renew("w", &[held(&old)]).await, [Renewal::Lost]);
+    assert_eq!(shop.settle(&old, done()).await, Settled::Lost);
+    let id = shop.add(shop.job()).await;
+    assert_eq!(shop.claim_one("w").await.id, id);
+}
+
+#[tokio::test]
+async fn the_consumer_of_a_dead_worker_goes_once_it_holds_nothing() {
+    let mut shop = Shop::open().await;
+    shop.warm_reaper().await;
+    shop.add(shop.job()).await;
+    shop.renew("w", &[]).await;
+    shop.claim_one("w").await;
+    let mut consumers = redis::cmd("XINFO");
+    consumers.arg(&["CONSUMERS", &shop.key("q:normal"), "workers"]);
+    let count =
+        async |shop: &mut Shop| consumers.query_async::<Vec<redis::Value>>(&mut shop.redis).await.unwrap().len();
+    assert_eq!(count(&mut shop).await, 1);
+    assert_eq!(shop.reap_for(Duration::from_secs(12)).await.len(), 1);
+    shop.reap_for(Duration::from_secs(2)).await;
+    assert_eq!(count(&mut shop).await, 0);
+}
+
+// A script is not rolled back: what it wrote before it failed stays.
+#[tokio::test]
+async fn a_submit_that_failed_half_way_is_not_lost_and_not_doubled() {
+    let mut shop = Shop::open().await;
+    let () = shop.redis.set(shop.key("q:normal"), "no stream").await.unwrap();
+    let job = shop.job();
+    let failed = shop.queue.enqueue(&shop.shard, Shop::limits(), std::slice::from_ref(&job)).await;
+    assert!(matches!(failed, Err(Error::Refused(_))), "{failed:?}");
+    let () = shop.redis.del(shop.key("q:normal")).await.unwrap();
+    // Sent again it is taken, or it was there and the audit brings it back.
+    shop.submit(&job).await;
+    shop.queue.audit(&shop.shard, Duration::ZERO).await.unwrap();
+    assert_eq!(shop.claim_one("w").await.id, job.id);
+    assert_eq!(shop.claim_as("w", 10).await.jobs.len(), 0);
 }
