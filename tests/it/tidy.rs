@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 mod docs;
+mod proofs;
 mod scripts;
 mod states;
 

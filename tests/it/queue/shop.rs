@@ -34,8 +34,7 @@ impl Shop {
     pub(crate) async fn open() -> Self {
         let server = RedisServer::start().await;
         let queue = Queue::with_clock(&server.url(), Duration::from_secs(5), Clock::Test).unwrap();
-        let client = redis::Client::open(server.url()).unwrap();
-        let redis = client.get_multiplexed_async_connection().await.unwrap();
+        let redis = server.connection().await;
         let shard = "chat".parse::<PoolName>().unwrap().place();
         let mut shop = Self { queue, shard, redis, _server: server, now: START, nonce: 0 };
         shop.pass(Duration::ZERO).await;

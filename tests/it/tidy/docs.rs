@@ -11,7 +11,7 @@ use overshot_common::metrics;
 use super::{code, files, is_test_file, quoted_after, read};
 
 /// The rows of a page's tables: their cells, heads and rules left out.
-fn rows(page: &str) -> Vec<Vec<String>> {
+pub(super) fn rows(page: &str) -> Vec<Vec<String>> {
     let cells = |line: &str| {
         let inner = line.trim().strip_prefix('|')?.strip_suffix('|')?;
         Some(inner.split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>())
@@ -20,11 +20,12 @@ fn rows(page: &str) -> Vec<Vec<String>> {
 }
 
 /// The names in back quotes of a cell.
-fn names(cell: &str) -> Vec<&str> {
+pub(super) fn names(cell: &str) -> Vec<&str> {
     cell.split('`').skip(1).step_by(2).collect()
 }
 
-fn section<'a>(page: &'a str, title: &str) -> &'a str {
+/// The text under a heading of the second level.
+pub(super) fn section<'a>(page: &'a str, title: &str) -> &'a str {
     let rest = page.split(&format!("\n## {title}\n")).nth(1).unwrap_or_else(|| panic!("no section `{title}`"));
     rest.split("\n## ").next().unwrap_or_default()
 }
