@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 export PATH := $(PATH):$(HOME)/.cargo/bin
 .DEFAULT_GOAL := help
-.PHONY: help setup tools demo dev test test-matrix check fmt audit bench
+.PHONY: help setup tools demo dev test test-matrix check fmt audit bench chaos
 
 help: ## show this list
 	@printf 'Usage: make TARGET\n\n'
@@ -26,6 +26,9 @@ dev: ## a fleet to play with on this machine; stays up until Ctrl-C
 
 bench: ## the figures, as ratios taken in one run (FAST=1: a short one)
 	@scripts/bench
+
+chaos: ## break a running fleet for SECONDS=60, tell what was lost (SEED=n replays, RUNS=n repeats)
+	@scripts/chaos
 
 fmt: ## format the code
 	@cargo fmt --all

@@ -27,11 +27,12 @@ impl Program {
         }
     }
 
-    /// Its file, beside this test's own in the target folder.
+    /// Its file, beside this program's own in the target folder.
     fn path(self) -> PathBuf {
-        let test = std::env::current_exe().expect("a running program has a path");
-        // target/<profile>/deps/it-<hash>
-        let profile = test.parent().and_then(|deps| deps.parent()).expect("tests live in target/<profile>/deps");
+        let own = std::env::current_exe().expect("a running program has a path");
+        // target/<profile>/deps/it-<hash>, or target/<profile>/overshot-chaos
+        let folder = own.parent().expect("a program lies in a folder");
+        let profile = if folder.ends_with("deps") { folder.parent().expect("deps lies in one") } else { folder };
         let path = profile.join(self.name());
         assert!(path.exists(), "{} is not built; type: make test (or cargo build --workspace --bins)", path.display());
         path

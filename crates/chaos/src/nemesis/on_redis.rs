@@ -1,0 +1,83 @@
+//! Faults of Redis itself.
+
+use redis::Value;
+use tokio::time::sleep;
+
+use super::Nemesis;
+use crate::fleet::POOL;
+use crate::log::Fault;
+
+const LANES: [&str; 5] = ["high", "normal", "low", "front", "suspect"];
+
+impl Nemesis<'_> {
+    pub(super) async fn break_redis(&mut self, kind: Fault) -> anyhow::Result<()> {
+        match kind {
+            Fault::KillRedis => {
+                let time = self.ms(0..4000);
+                self.fleet.redis.kill();
+                sleep(time).await;
+                self.fleet.redis.restart().await;
+            }
+            Fault::FreezeRedis => {
+                let time = self.ms(200..5000);
+                self.fleet.redis.freeze();
+                sleep(time).await;
+                self.fleet.redis.thaw();
+            }
+            Fault::ScriptFlush => {
+                for _ in 0..20 {
+                    self.command(&["SCRIPT", "FLUSH"]).await?;
+                    let time = self.ms(1..30);
+                    sleep(time).await;
+                }
+            }
+            Fault::ClientKill => {
+                for kind in ["normal", "pubsub"] {
+                    self.command(&["CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes"]).await?;
+                }
+            }
+            Fault::DeleteConsumer => self.delete_consumers().await?,
+            Fault::OutOfMemory => {
+                let time = self.ms(200..2500);
+                // Less than it uses already.
+                self.command(&["CONFIG", "SET", "maxmemory", "1mb"]).await?;
+                sleep(time).await;
+                self.command(&["CONFIG", "SET", "maxmemory", "0"]).await?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Of every lane one consumer, with whatever is pending for it.
+    async fn delete_consumers(&mut self) -> anyhow::Result<()> {
+        for lane in LANES {
+            let stream = format!("overshot:{{{POOL}.0}}:q:{lane}");
+            // A lane that was never used has no group.
+            let Ok(Value::Array(consumers)) = self.fleet.redis.command(&["XINFO", "CONSUMERS", &stream, "workers"]).await
+            else {
+                continue;
+            };
+            let names: Vec<String> = consumers.iter().filter_map(name_of).collect();
+            if !names.is_empty() {
+                let name = &names[rand::RngExt::random_range(&mut self.random, 0..names.len())];
+                self.command(&["XGROUP", "DELCONSUMER", &stream, "workers", name]).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn command(&self, command: &[&str]) -> anyhow::Result<()> {
+        self.fleet.redis.command(command).await?;
+        Ok(())
+    }
+}
+
+/// The name in a row of XINFO CONSUMERS, a list of fields and values.
+fn name_of(row: &Value) -> Option<String> {
+    let Value::Array(fields) = row else { return None };
+    match fields.get(1)? {
+        Value::BulkString(name) => String::from_utf8(name.clone()).ok(),
+        _ => None,
+    }
+}
