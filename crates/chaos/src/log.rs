@@ -272,6 +272,7 @@ pub enum Fault {
     ProviderDown,
     RollingDrain,
     ClockStep,
+    Failover,
     MachineStall,
 }
 
@@ -322,12 +323,13 @@ impl Fault {
             Self::ProviderDown => "provider down",
             Self::RollingDrain => "rolling drain",
             Self::ClockStep => "clock step",
+            Self::Failover => "failover to a replica that lags",
             Self::MachineStall => "this machine stood still",
         }
     }
 
     /// Whether a worker may seem dead under it: only then may a job be taken from its holder, and two runs of one
-    /// job overlap. That Redis is away is no such reason: then nobody is judged.
+    /// job overlap. That Redis is away is no such reason: then nobody is judged. A failover may forget a claim.
     pub fn silences_worker(self) -> bool {
         matches!(
             self,
@@ -338,6 +340,7 @@ impl Fault {
                 | Self::BlackHole
                 | Self::OneWay
                 | Self::Latency
+                | Self::Failover
                 | Self::MachineStall
         )
     }

@@ -186,7 +186,7 @@ fn outcome(answer: Option<&Answer>) -> Outcome {
 }
 
 /// What a job object says.
-pub(crate) fn view(job: &Value) -> View {
+pub fn view(job: &Value) -> View {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     View {
         status: text(&job["status"]),

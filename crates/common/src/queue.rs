@@ -35,6 +35,8 @@ pub use fitness::Unfit;
 pub use list::{Cursor, Filter, Page};
 pub use read::{KeyView, PoolNumbers, WorkerInfo};
 pub use scripts::Clock;
+#[cfg(feature = "sabotage")]
+pub use scripts::Sabotage;
 pub use submit::{Limits, NewJob, Reservation, Submitted};
 pub use upkeep::{Promoted, ReclaimPolicy, Reclaimed};
 pub use work::{Claim, ClaimedJob, Held, Output, Renewal, Settled, Settlement, Verdict};

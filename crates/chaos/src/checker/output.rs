@@ -63,15 +63,22 @@ fn readers_end_with_the_result(index: &Index, name: &Name, job: &Job, verdict: &
         return;
     }
     for items in job.read.values().filter(|items| items.last() == Some(&Item::Done("completed".to_owned()))) {
-        let last = items.iter().rev().find_map(|item| match item {
-            Item::Chunk { attempt, .. } => Some(*attempt),
-            _ => None,
-        });
-        let chunks = items.iter().filter_map(|item| match item {
-            Item::Chunk { attempt, text, .. } if Some(*attempt) == last => Some(text.as_str()),
-            _ => None,
-        });
-        let text: String = chunks.collect();
+        let mut text = String::new();
+        let mut of = 0;
+        for item in items {
+            match item {
+                // A run that was handed back takes its attempt's number with it.
+                Item::Attempt(_) => text.clear(),
+                Item::Chunk { attempt, text: words, .. } => {
+                    if *attempt != of {
+                        text.clear();
+                    }
+                    of = *attempt;
+                    text.push_str(words);
+                }
+                Item::Truncated | Item::Done(_) => {}
+            }
+        }
         if text != view.content {
             verdict.add(Rule::Chunks, Some(name), format!("a reader got {text:?}, the result is {:?}", view.content));
         }

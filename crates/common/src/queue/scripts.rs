@@ -6,6 +6,12 @@ use sha2::{Digest as _, Sha256};
 
 use crate::ids::Shard;
 
+#[cfg(feature = "sabotage")]
+mod sabotage;
+
+#[cfg(feature = "sabotage")]
+pub use sabotage::Sabotage;
+
 /// One script: its source, and the name under which Redis keeps it.
 #[derive(Debug)]
 pub(crate) struct Script {
@@ -22,6 +28,9 @@ pub enum Clock {
     /// The key `<shard>:test-clock`, in ms, so that a test owns the time.
     #[cfg(feature = "test-clock")]
     Test,
+    /// As `Test`, and a guard is missing.
+    #[cfg(feature = "sabotage")]
+    Sabotaged(Sabotage),
 }
 
 const RECORD: &str = include_str!("scripts/lib/record.lua");
@@ -89,18 +98,22 @@ const END_TOUCHED: &str = "local touched = {}\n";
 
 impl Script {
     fn new(name: &'static str, flags: &str, clock: Clock, sharded: bool, fragments: &[&str], body: &str) -> Self {
-        let clock = match clock {
+        let lines = match clock {
             Clock::Redis => include_str!("scripts/lib/clock.lua"),
             #[cfg(feature = "test-clock")]
             Clock::Test => include_str!("scripts/lib/test_clock.lua"),
+            #[cfg(feature = "sabotage")]
+            Clock::Sabotaged(_) => include_str!("scripts/lib/test_clock.lua"),
         };
         // The key reservations live outside the shards and need neither clock nor layout.
         let pubsub = match sharded {
             true => include_str!("scripts/lib/sharded_pubsub.lua"),
             false => include_str!("scripts/lib/pubsub.lua"),
         };
-        let (clock, pubsub) = if fragments.is_empty() { ("", "") } else { (clock, pubsub) };
-        let source = format!("#!lua flags={flags}\n{clock}{pubsub}{}{body}", fragments.concat());
+        let (lines, pubsub) = if fragments.is_empty() { ("", "") } else { (lines, pubsub) };
+        let source = format!("#!lua flags={flags}\n{lines}{pubsub}{}{body}", fragments.concat());
+        #[cfg(feature = "sabotage")]
+        let source = if let Clock::Sabotaged(sabotage) = clock { sabotage.apply(name, source) } else { source };
         let sha = sha1_hex(&source);
         Self { name, source, sha }
     }

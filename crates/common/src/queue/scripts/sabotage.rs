@@ -1,0 +1,98 @@
+//! Guards taken out of the scripts, one at a time, so that a test sees that their absence is noticed.
+//!
+//! Only with the feature `sabotage`, which no program has. An edit that does not find its text panics: whoever changes a
+//! guard changes it here as well.
+
+/// A guard that is missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sabotage {
+    /// Nobody compares grants.
+    NoFencing,
+    /// Grants count from 1 and have no nonce that counts.
+    CountedGrants,
+    /// The streams of jobs have a cap.
+    TrimmedStreams,
+    /// A promotion reads in one call what it moves in the next, and does not look again.
+    SplitPromotion,
+    /// The reaper judges at once after an outage.
+    NoWatermark,
+    /// Whoever asks renews a lease.
+    RenewalByAnyone,
+}
+
+/// What stands in a script, and what stands there instead. `*`: in every script that holds it.
+type Edit = (&'static str, &'static str, &'static str);
+
+const NUMBER_OF_BOTH: &str = "string.match(job[GRANT], '^%d+') ~= string.match(grant, '^%d+')";
+
+impl Sabotage {
+    /// Every one.
+    pub const ALL: &[Self] = &[
+        Self::NoFencing,
+        Self::CountedGrants,
+        Self::TrimmedStreams,
+        Self::SplitPromotion,
+        Self::NoWatermark,
+        Self::RenewalByAnyone,
+    ];
+
+    fn edits(self) -> &'static [Edit] {
+        match self {
+            Self::NoFencing => &[
+                ("settle", "job[GRANT] ~= grant", "false"),
+                ("renew", "job[GRANT] ~= grant", "false"),
+                ("publish", "job[GRANT] == grant", "true"),
+            ],
+            Self::CountedGrants => &[
+                ("claim", "local first_grant = now_text .. '.'", "local first_grant = '1.'"),
+                ("claim", "math.max(tonumber(string.match(job[GRANT], '^%d+')) + 1, now)", "string.match(job[GRANT], '^%d+') + 1"),
+                ("settle", "job[GRANT] ~= grant", NUMBER_OF_BOTH),
+                ("renew", "job[GRANT] ~= grant", NUMBER_OF_BOTH),
+            ],
+            Self::TrimmedStreams => &[("*", "'XADD', base .. LANES[lane], '*'", "'XADD', base .. LANES[lane], 'MAXLEN', '10', '*'")],
+            Self::SplitPromotion => &[
+                (
+                    "promote",
+                    "local due = redis.call('ZRANGEBYSCORE', base .. ':due', '-inf', now, 'LIMIT', 0, ARGV[1])",
+                    "local due = redis.call('LRANGE', base .. ':split', 0, -1)
+local read = redis.call('ZRANGEBYSCORE', base .. ':due', '-inf', now, 'LIMIT', 0, ARGV[1])
+if #read > 0 then
+  redis.call('DEL', base .. ':split')
+  redis.call('RPUSH', base .. ':split', unpack(read))
+end",
+                ),
+                ("promote", "if job and job[TICKET] == '' and (job[STATUS] == SCHEDULED or job[STATUS] == RETRYING) then", "if job then"),
+            ],
+            Self::NoWatermark => &[("reclaim", "if since > gap or since < 0 or", "if false and")],
+            Self::RenewalByAnyone => &[("renew", "job[GRANT] ~= grant", "false")],
+        }
+    }
+
+    /// The source of a script without the guard.
+    pub(super) fn apply(self, name: &str, mut source: String) -> String {
+        for (script, from, to) in self.edits() {
+            let found = source.matches(from).count();
+            if *script == name {
+                assert_eq!(found, 1, "{self:?} looks for {from:?} in {name}.lua");
+            }
+            if *script == name || *script == "*" {
+                source = source.replace(from, to);
+            }
+        }
+        source
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Clock, Scripts, fingerprint};
+    use super::*;
+
+    #[test]
+    fn every_sabotage_changes_a_script() {
+        let whole = fingerprint(&Scripts::new(Clock::Test));
+        for sabotage in Sabotage::ALL {
+            assert_ne!(fingerprint(&Scripts::new(Clock::Sabotaged(*sabotage))), whole, "{sabotage:?}");
+        }
+    }
+}
