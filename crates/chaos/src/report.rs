@@ -63,7 +63,9 @@ pub fn recovery(history: &History, allowance: Allowance) -> BTreeMap<Fault, Reco
             for pair in job.runs.windows(2) {
                 let was_on = pair[0].began < window.began && pair[0].end() >= window.began;
                 let until = window.ended.saturating_add(allowance.grace);
-                if was_on && (window.began..until).contains(&pair[1].began) {
+                // Broken off by this fault, not by the next one; a frozen worker's run goes on beside the new one.
+                let its_own = pair[0].end() <= window.ended + allowance.slack || pair[0].end() > pair[1].began;
+                if was_on && its_own && (window.began..until).contains(&pair[1].began) {
                     recovery.runs_again.0.push(pair[1].began - window.began);
                 }
             }
