@@ -33,6 +33,8 @@ use reporter::Reporter;
 const TOLD_AFTER: Duration = Duration::from_millis(100);
 /// How long a cancelled attempt waits for its last chunks: the caller was promised a second.
 const CANCEL_FLUSH: Duration = Duration::from_millis(300);
+/// How often a flush that an outage holds up looks whether its lease is over.
+const OVER_CHECK: Duration = Duration::from_millis(500);
 /// Pause between two tries to read a large input.
 const INPUT_RETRY: Duration = Duration::from_millis(500);
 
@@ -173,12 +175,15 @@ async fn judge(
     job: &ClaimedJob,
 ) -> Option<Ending> {
     let (outcome, patience) = match end {
-        End::Outcome(outcome) => (Some(outcome), station.pool.settings.lease),
-        End::Stopped(Stop::Cancelled) => (None, CANCEL_FLUSH),
+        End::Outcome(outcome) => {
+            outlet.finish();
+            (Some(outcome), None)
+        }
+        End::Stopped(Stop::Cancelled) => (None, Some(CANCEL_FLUSH)),
         End::Stopped(Stop::HandBack) => return Some(Ending::HandBack),
         End::Stopped(Stop::Lost) => return None,
     };
-    if reporter.streamed() && !flush(attempt, outlet, patience).await {
+    if reporter.streamed() && !flush(station, attempt, outlet, patience).await {
         return None;
     }
     let model = job.spec.model.as_deref();
@@ -196,18 +201,26 @@ async fn judge(
     Some(ending)
 }
 
-/// Waits until readers have all that the attempt put out; `false`: the grant is lost.
-async fn flush(attempt: &Attempt, outlet: &Outlet, patience: Duration) -> bool {
+/// Waits until readers have all that the attempt put out, as long as the outcome itself would be tried to be written where
+/// there is no other `patience`; `false`: the grant is lost.
+async fn flush(station: &Station, attempt: &Attempt, outlet: &Outlet, patience: Option<Duration>) -> bool {
+    let begun = Instant::now();
     let lost = async {
         // Any other reason to stop comes too late: the work is done.
         if attempt.stopped().await != Stop::Lost {
             std::future::pending::<()>().await;
         }
     };
+    let over = async {
+        sleep_until(begun + patience.unwrap_or(station.pool.settings.lease)).await;
+        while patience.is_none() && !station.lease_is_over(begun) {
+            sleep_until(Instant::now() + OVER_CHECK).await;
+        }
+    };
     tokio::select! {
         biased;
         () = outlet.flushed() => attempt.asked_to_stop() != Some(Stop::Lost),
         () = lost => false,
-        () = tokio::time::sleep(patience) => true,
+        () = over => true,
     }
 }

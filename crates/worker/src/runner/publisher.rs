@@ -44,6 +44,8 @@ struct Buffer {
     told: bool,
     /// Whether the publisher knows of it.
     announced: bool,
+    /// Whether the attempt has come to its outcome: only the loss of its grant makes its chunks worthless now.
+    finished: bool,
 }
 
 impl Outlet {
@@ -90,6 +92,17 @@ impl Outlet {
     #[cfg(test)]
     pub(crate) fn phase(&self) -> Option<Phase> {
         self.lock().phase
+    }
+
+    /// Notes that the attempt has come to its outcome.
+    pub(crate) fn finish(&self) {
+        self.lock().finished = true;
+    }
+
+    /// Whether nobody needs what the attempt put out any more.
+    fn is_moot(&self) -> bool {
+        let why = self.attempt.asked_to_stop();
+        self.room.is_closed() || why == Some(Stop::Lost) || (why.is_some() && !self.lock().finished)
     }
 
     /// Waits until all chunks were acknowledged or dropped. Cancel safe.
@@ -223,10 +236,10 @@ impl Call {
         metrics::chunks_dropped(&station.pool.name, self.chunks as u64);
     }
 
-    /// Leaves out attempts that stopped or closed their outlet meanwhile.
+    /// Leaves out attempts that stopped before their end or closed their outlet meanwhile.
     fn keep_only_running(&mut self) {
         let both = self.outlets.drain(..).zip(self.outputs.drain(..));
         (self.outlets, self.outputs) =
-            both.filter(|(outlet, _)| !outlet.room.is_closed() && outlet.attempt.asked_to_stop().is_none()).unzip();
+            both.filter(|(outlet, _)| !outlet.is_moot()).unzip();
     }
 }

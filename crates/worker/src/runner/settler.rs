@@ -85,7 +85,7 @@ async fn settle(station: &Station, batch: Batch) {
             Ok(answers) => acknowledged(station, batch, &answers),
             // One of them may be what Redis refuses: each is judged alone then.
             Err(error) if batch.len() > 1 && !error.is_transient() => batches.extend(batch.split()),
-            Err(error) if is_over(station, begun) => abandoned(station, batch, &error),
+            Err(error) if station.lease_is_over(begun) => abandoned(station, batch, &error),
             Err(_) => {
                 batches.push_front(batch);
                 backoff.wait().await;
@@ -107,13 +107,6 @@ async fn call(station: &Station, batch: &Batch) -> Result<Vec<Settled>, Error> {
         station.upkeep.nudge(&station.shard);
     }
     Ok(answers)
-}
-
-/// Whether the lease is over: its time is up, and of that Redis was there long enough for the reaper to judge. (After an
-/// outage the reaper waits one lease; until then the grant still holds.)
-fn is_over(station: &Station, begun: Instant) -> bool {
-    let lease = station.pool.settings.lease;
-    begun.elapsed() > lease && station.in_touch.borrow().is_some_and(|since| since.elapsed() > lease)
 }
 
 fn acknowledged(station: &Station, batch: Batch, answers: &[Settled]) {

@@ -54,6 +54,15 @@ pub(crate) struct Station {
     pub(crate) in_touch: watch::Sender<Option<Instant>>,
 }
 
+impl Station {
+    /// Whether the lease of what began to be written then is over: its time is up, and of that Redis was there long enough
+    /// for the reaper to judge. (After an outage the reaper waits one lease; until then the grant still holds.)
+    pub(crate) fn lease_is_over(&self, begun: Instant) -> bool {
+        let lease = self.pool.settings.lease;
+        begun.elapsed() > lease && self.in_touch.borrow().is_some_and(|since| since.elapsed() > lease)
+    }
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     //! A station without a Redis, for tests of what stands around it.

@@ -85,3 +85,22 @@ async fn a_publish_that_finds_the_grant_lost_stops_the_attempt() {
     assert_eq!(outlet.attempt.asked_to_stop(), Some(Stop::Lost));
     outlet.flushed().await;
 }
+
+#[tokio::test]
+async fn an_outage_drops_what_unfinished_attempts_put_out_and_keeps_what_finished_ones_did() {
+    let (station, mut inboxes) = unconnected("", "");
+    let (unfinished, finished, lost) = (outlet(&station), outlet(&station), outlet(&station));
+    let mut call = Call::default();
+    for outlet in [&unfinished, &finished, &lost] {
+        fill(outlet, &station, 1..=1).await;
+        call.add(inboxes.outlets.try_recv().unwrap(), &station);
+    }
+    finished.finish();
+    lost.finish();
+    lost.attempt.stop(Stop::Lost);
+    unfinished.attempt.stop(Stop::HandBack);
+    finished.attempt.stop(Stop::HandBack);
+    call.keep_only_running();
+    assert_eq!(call.outlets.len(), 1);
+    assert!(Arc::ptr_eq(&call.outlets[0], &finished));
+}
