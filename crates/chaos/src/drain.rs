@@ -110,7 +110,11 @@ async fn waiting_places_are_empty(fleet: &Fleet, log: &Log) -> anyhow::Result<()
         let count = number(&fleet.redis.command(&["HGET", &format!("{base}:n"), field]).await?);
         leftover(log, &format!("the counter {field}"), count.abs());
     }
-    leftover(log, "the counter of suspects", number(&fleet.redis.command(&["HGET", &format!("{base}:ctl"), "suspects"]).await?));
+    leftover(
+        log,
+        "the counter of suspects",
+        number(&fleet.redis.command(&["HGET", &format!("{base}:ctl"), "suspects"]).await?),
+    );
     Ok(())
 }
 

@@ -117,8 +117,7 @@ impl Fleet {
             worker_slots.push(slot(Program::Worker, &redis, &path).await);
         }
         let endpoints = Endpoints(Arc::new(Mutex::new(clients)));
-        let fleet =
-            Self { apis: api_slots, workers: worker_slots, endpoints, provider, log, _dir: dir, redis };
+        let fleet = Self { apis: api_slots, workers: worker_slots, endpoints, provider, log, _dir: dir, redis };
         for api in 0..apis {
             let client = fleet.endpoints.one(api as u64);
             support::assert_eventually!(client.get("/readyz").await.status == 200);

@@ -1,10 +1,11 @@
 //! `overshot-chaos`: breaks a fleet for a while, and tells what was lost, what came twice, and how fast it was back.
 #![allow(clippy::print_stdout, reason = "the report goes to the terminal")]
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use chaos::report;
+use chaos::report::{self, Recoveries};
 use chaos::run::{Options, allowance, run};
 use clap::Parser;
 
@@ -26,22 +27,42 @@ struct Arguments {
     /// Clients, each of which submits some seven jobs a second.
     #[arg(long, default_value_t = 4)]
     clients: u64,
+    /// As many runs, each with the next seed.
+    #[arg(long, default_value_t = 1)]
+    runs: u64,
+    /// Also writes the whole log of the last run into this file.
+    #[arg(long)]
+    log: Option<PathBuf>,
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
-    let seed = arguments.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
-    println!("chaos: seed {seed}, {} s", arguments.seconds);
-    let options = Options {
-        seed,
-        time: Duration::from_secs(arguments.seconds),
-        apis: arguments.apis,
-        workers: arguments.workers,
-        clients: arguments.clients,
-        ..Options::default()
-    };
-    let outcome = run(&options).await?;
-    print!("{}", report::text(&options, &outcome, allowance()));
-    Ok(if outcome.verdict.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let first = arguments.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
+    let (mut failed, mut recoveries) = (Vec::new(), Recoveries::default());
+    for seed in first..first + arguments.runs {
+        println!("chaos: seed {seed}, {} s", arguments.seconds);
+        let options = Options {
+            seed,
+            time: Duration::from_secs(arguments.seconds),
+            apis: arguments.apis,
+            workers: arguments.workers,
+            clients: arguments.clients,
+            ..Options::default()
+        };
+        let outcome = run(&options).await?;
+        println!("{}", report::text(&options, &outcome, allowance()));
+        if let Some(path) = &arguments.log {
+            let lines: String = outcome.history.events.iter().map(|event| format!("{event:?}\n")).collect();
+            std::fs::write(path, lines)?;
+        }
+        recoveries.extend(&report::recovery(&outcome.history, allowance()));
+        if !outcome.verdict.violations.is_empty() {
+            failed.push(seed);
+        }
+    }
+    if arguments.runs > 1 {
+        println!("all {} runs; seeds with violations: {failed:?}\n{}", arguments.runs, recoveries.table());
+    }
+    Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -139,7 +139,7 @@ async fn answer(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
         running.how = RunEnd::Failed;
         return (StatusCode::INTERNAL_SERVER_ERROR, "made to fail").into_response();
     }
-    stream_words(shared.health.subscribe(), order, running)
+    stream_words(shared.health.subscribe(), &order, running)
 }
 
 fn fails(shared: &Shared, order: &Order) -> bool {
@@ -152,15 +152,16 @@ fn fails(shared: &Shared, order: &Order) -> bool {
     *failed <= order.fails
 }
 
-fn stream_words(health: watch::Receiver<Health>, order: Order, running: Running) -> Response {
+fn stream_words(health: watch::Receiver<Health>, order: &Order, running: Running) -> Response {
     let head = [format!("{} ", order.job), format!("run{} ", running.run)];
     let words = head.into_iter().chain((1..=order.words).map(|word| format!("w{word} ")));
     let mut events: Vec<String> = words.map(|word| chunk(&json!({ "content": word }), None)).collect();
     events.push(chunk(&json!({}), Some("stop")));
     events.push("[DONE]".to_owned());
     let state = (events.into_iter(), Some(running));
+    let pace = order.pace;
     let body = stream::unfold(state, move |(mut events, mut running)| {
-        let (mut health, pace) = (health.clone(), order.pace);
+        let mut health = health.clone();
         async move {
             let event = events.next()?;
             if events.len() == 0 {

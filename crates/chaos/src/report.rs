@@ -16,6 +16,11 @@ const VIOLATIONS_SHOWN: usize = 40;
 pub struct Times(Vec<u64>);
 
 impl Times {
+    /// Adds those of another run.
+    fn extend(&mut self, other: &Self) {
+        self.0.extend(&other.0);
+    }
+
     /// The smallest time that this share of all do not exceed.
     fn quantile(&self, share: f64) -> u64 {
         let mut sorted = self.0.clone();
@@ -44,8 +49,32 @@ pub struct Recovery {
     pub runs_again: Times,
 }
 
+/// The recoveries of several runs, by kind of fault.
+#[derive(Debug, Clone, Default)]
+pub struct Recoveries(BTreeMap<Fault, Recovery>);
+
+impl Recoveries {
+    /// Adds those of another run.
+    pub fn extend(&mut self, other: &Self) {
+        for (kind, more) in &other.0 {
+            let recovery = self.0.entry(*kind).or_default();
+            recovery.count += more.count;
+            recovery.next_completion.extend(&more.next_completion);
+            recovery.runs_again.extend(&more.runs_again);
+        }
+    }
+
+    /// As a table.
+    pub fn table(&self) -> String {
+        let mut text = String::new();
+        // Writing into a String cannot fail.
+        let _ = write_recovery(&mut text, &self.0);
+        text
+    }
+}
+
 /// By kind of fault.
-pub fn recovery(history: &History, allowance: Allowance) -> BTreeMap<Fault, Recovery> {
+pub fn recovery(history: &History, allowance: Allowance) -> Recoveries {
     let index = Index::new(history, allowance);
     let completions = history.events.iter().filter_map(|event| match &event.what {
         What::Seen { view, .. } if view.status == "completed" => Some(event.at),
@@ -71,7 +100,7 @@ pub fn recovery(history: &History, allowance: Allowance) -> BTreeMap<Fault, Reco
             }
         }
     }
-    kinds
+    Recoveries(kinds)
 }
 
 /// The whole report.
@@ -79,7 +108,7 @@ pub fn text(options: &Options, outcome: &Outcome, allowance: Allowance) -> Strin
     let mut text = String::new();
     // Writing into a String cannot fail.
     let _ = write_head(&mut text, options, &outcome.history, &outcome.verdict);
-    let _ = write_recovery(&mut text, &recovery(&outcome.history, allowance));
+    text.push_str(&recovery(&outcome.history, allowance).table());
     let _ = write_violations(&mut text, options, outcome);
     text
 }
@@ -108,21 +137,26 @@ fn write_head(text: &mut String, options: &Options, history: &History, verdict: 
         "      {} accepted; {} without an answer, of which {} had been accepted; {} overlapping runs, all of them fenced",
         verdict.accepted, verdict.unknown.0, verdict.unknown.1, verdict.explained
     )?;
-    let mended: u64 = history.events.iter().map(|e| if let What::Mended { count } = &e.what { *count } else { 0 }).sum();
+    let mended: u64 =
+        history.events.iter().map(|e| if let What::Mended { count } = &e.what { *count } else { 0 }).sum();
     writeln!(text, "      {mended} entries mended by the audit")?;
-    writeln!(text, "left out: clock steps (redis-server does not run under libfaketime; tests/drill.rs steps the scripts' clock)")
+    writeln!(
+        text,
+        "left out: clock steps (redis-server does not run under libfaketime; tests/drill.rs steps the scripts' clock)"
+    )
 }
 
 fn write_recovery(text: &mut String, kinds: &BTreeMap<Fault, Recovery>) -> std::fmt::Result {
-    writeln!(
-        text,
-        "\n{:<26}{:>4}  {:<34}{}",
-        "fault", "n", "next job completed after its end", "broken-off runs begun again after its begin"
-    )?;
-    writeln!(text, "{:<26}{:>4}  {:<34}{}", "", "", "p50 / p99 / max ms (n)", "p50 / p99 / max ms (n)")?;
+    let row = |text: &mut String, cells: [&str; 4]| {
+        writeln!(text, "{:<26}{:>4}  {:<34}{}", cells[0], cells[1], cells[2], cells[3])
+    };
+    let heads = ["next job completed after its end", "broken-off runs begun again after its begin"];
+    text.push('\n');
+    row(text, ["fault", "n", heads[0], heads[1]])?;
+    row(text, ["", "", "p50 / p99 / max ms (n)", "p50 / p99 / max ms (n)"])?;
     for (kind, recovery) in kinds {
         let (next, again) = (recovery.next_completion.text(), recovery.runs_again.text());
-        writeln!(text, "{:<26}{:>4}  {next:<34}{again}", kind.name(), recovery.count)?;
+        row(text, [kind.name(), &recovery.count.to_string(), &next, &again])?;
     }
     Ok(())
 }

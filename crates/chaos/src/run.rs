@@ -6,11 +6,11 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use crate::checker::{self, Allowance, Verdict};
+use crate::drain;
 use crate::fleet::{Fleet, LEASE, LIVENESS};
 use crate::log::{Fault, History, Log, What};
 use crate::nemesis::Nemesis;
 use crate::workload::Workload;
-use crate::drain;
 
 /// What a run is to be.
 #[derive(Debug, Clone)]

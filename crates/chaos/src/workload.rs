@@ -133,7 +133,9 @@ impl Workload {
         let answer = send_within(&client, client.request(Method::POST, &path)).await;
         let outcome = outcome(answer.as_ref());
         self.log.record(What::Returned { call, outcome: outcome.clone() });
-        if op == Op::Cancel && let Some(answer) = answer.filter(|answer| answer.status == 200) {
+        if op == Op::Cancel
+            && let Some(answer) = answer.filter(|answer| answer.status == 200)
+        {
             self.see(job, id, &answer.json);
         }
         !matches!(outcome, Outcome::Refused(_))

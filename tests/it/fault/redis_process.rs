@@ -1,8 +1,10 @@
 //! A Redis that dies, stops, or forgets its scripts.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use support::{Fleet, FleetOptions, OpenAiStub, RedisServer};
+use support::{Fleet, FleetOptions, OpenAiStub, RedisServer, Reply};
+use tokio::sync::Semaphore;
 
 use super::load::{RECOVERY, all_complete, nothing_is_left_over, submit_surely};
 use crate::settings::{chat, stubbed};
@@ -190,4 +192,28 @@ async fn a_redis_out_of_memory_refuses_submits_and_finishes_what_it_has() {
     let jobs = [jobs, vec![("after".to_owned(), after)]].concat();
     all_complete(&fleet.client, &jobs).await;
     nothing_is_left_over(&fleet.client, &jobs).await;
+}
+
+// Found by chaos, seeds 12 and 13.
+#[tokio::test]
+async fn an_outage_longer_than_the_lease_at_the_end_of_a_job_costs_its_readers_no_chunk() {
+    let stub = OpenAiStub::start().await;
+    let gate = Arc::new(Semaphore::new(0));
+    stub.push(Reply::echo_gated(2, &gate));
+    let mut fleet = Fleet::start(stubbed(&stub, "")).await;
+    fleet.allow_error("");
+    let id = fleet.client.submit(&chat("one two three four")).await;
+    let mut events = fleet.client.events(&id, None).await;
+    assert_eq!(events.next_chunk().await.text(), "one ");
+    assert_eq!(events.next_chunk().await.text(), "two ");
+    fleet.redis.freeze();
+    gate.add_permits(1);
+    // The length of the outage is what this test is about: a lease is three seconds.
+    tokio::time::sleep(Duration::from_millis(4500)).await;
+    fleet.redis.thaw();
+    let rest = events.rest().await;
+    let text: String = rest.iter().filter(|event| event.event == "chunk").map(support::Event::text).collect();
+    assert_eq!(text, "three four");
+    let job = fleet.client.job(&id).await;
+    assert_eq!((&job["result"]["content"], &job["attempts"]), (&"one two three four".into(), &1.into()), "{job}");
 }

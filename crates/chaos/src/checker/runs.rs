@@ -29,7 +29,8 @@ fn no_run_after_the_end(index: &Index, name: &Name, job: &Job, verdict: &mut Ver
         // A retry, sent but perhaps not yet answered, declares a new run.
         let declared = |end: u64| {
             let sent = job.calls(Op::Retry).filter(|call| !matches!(call.returned, Some((_, Outcome::Refused(_)))));
-            sent.into_iter().any(|call| call.invoked <= run.began && call.returned.as_ref().is_none_or(|(at, _)| *at >= end))
+            sent.into_iter()
+                .any(|call| call.invoked <= run.began && call.returned.as_ref().is_none_or(|(at, _)| *at >= end))
         };
         let ends = job.seen.iter().filter(|(_, _, view)| view.is_terminal()).map(|(at, _, _)| *at);
         let cancels = job.calls(Op::Cancel).filter_map(|call| match call.returned {
@@ -55,7 +56,8 @@ fn no_overlap(index: &Index, name: &Name, job: &Job, verdict: &mut Verdict) {
             }
             let both = [first, second].iter().all(|run| run.answers.contains(&Answer::Accepted));
             if both && !job.may_have(Op::Retry) {
-                let text = format!("runs {} and {} were both accepted: the loser was not fenced", first.run, second.run);
+                let text =
+                    format!("runs {} and {} were both accepted: the loser was not fenced", first.run, second.run);
                 verdict.add(Rule::Overlap, Some(name), text);
             }
             if overlap(index, first, second).is_none() {
@@ -90,7 +92,10 @@ fn one_of_a_key(index: &Index, key: &str, mut runs: Vec<(&Name, &Run)>, verdict:
             if second.began >= first.end() {
                 continue;
             }
-            if name != other && overlap(index, first, second).is_some() && !index.is_explained(first.began, second.began) {
+            if name != other
+                && overlap(index, first, second).is_some()
+                && !index.is_explained(first.began, second.began)
+            {
                 let text = format!("of key {key} ran from {} while {name} ran until {}", second.began, first.end());
                 verdict.add(Rule::KeyOverlap, Some(other), text);
             }

@@ -94,7 +94,11 @@ fn chunk(attempt: u64, seq: u64, text: &str) -> Item {
 
 /// A job `a` that ran once, as run 1 from 20 to 40, and completed.
 fn good() -> Story {
-    Story::default().submitted(10, "a").run(1, "a", 20, 40, RunEnd::Answered).seen(45, "a", done("a", 1)).last("a", done("a", 1))
+    Story::default()
+        .submitted(10, "a")
+        .run(1, "a", 20, 40, RunEnd::Answered)
+        .seen(45, "a", done("a", 1))
+        .last("a", done("a", 1))
 }
 
 #[test]
@@ -115,7 +119,11 @@ fn an_accepted_job_that_is_gone_or_open_or_not_found_is_lost() {
 
 #[test]
 fn a_job_must_end_as_its_runs_did() {
-    Story::default().submitted(10, "a").run(1, "a", 20, 30, RunEnd::Failed).last("a", status("failed")).breaks(Rule::Lost);
+    Story::default()
+        .submitted(10, "a")
+        .run(1, "a", 20, 30, RunEnd::Failed)
+        .last("a", status("failed"))
+        .breaks(Rule::Lost);
     let failures = (1..=3).fold(Story::default().submitted(10, "a"), |story, run| {
         story.run(run, "a", 20 * run, 20 * run + 10, RunEnd::Failed)
     });

@@ -54,7 +54,8 @@ impl Nemesis<'_> {
         for lane in LANES {
             let stream = format!("overshot:{{{POOL}.0}}:q:{lane}");
             // A lane that was never used has no group.
-            let Ok(Value::Array(consumers)) = self.fleet.redis.command(&["XINFO", "CONSUMERS", &stream, "workers"]).await
+            let Ok(Value::Array(consumers)) =
+                self.fleet.redis.command(&["XINFO", "CONSUMERS", &stream, "workers"]).await
             else {
                 continue;
             };

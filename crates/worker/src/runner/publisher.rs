@@ -239,7 +239,6 @@ impl Call {
     /// Leaves out attempts that stopped before their end or closed their outlet meanwhile.
     fn keep_only_running(&mut self) {
         let both = self.outlets.drain(..).zip(self.outputs.drain(..));
-        (self.outlets, self.outputs) =
-            both.filter(|(outlet, _)| !outlet.is_moot()).unzip();
+        (self.outlets, self.outputs) = both.filter(|(outlet, _)| !outlet.is_moot()).unzip();
     }
 }

@@ -45,11 +45,17 @@ impl Sabotage {
             ],
             Self::CountedGrants => &[
                 ("claim", "local first_grant = now_text .. '.'", "local first_grant = '1.'"),
-                ("claim", "math.max(tonumber(string.match(job[GRANT], '^%d+')) + 1, now)", "string.match(job[GRANT], '^%d+') + 1"),
+                (
+                    "claim",
+                    "math.max(tonumber(string.match(job[GRANT], '^%d+')) + 1, now)",
+                    "string.match(job[GRANT], '^%d+') + 1",
+                ),
                 ("settle", "job[GRANT] ~= grant", NUMBER_OF_BOTH),
                 ("renew", "job[GRANT] ~= grant", NUMBER_OF_BOTH),
             ],
-            Self::TrimmedStreams => &[("*", "'XADD', base .. LANES[lane], '*'", "'XADD', base .. LANES[lane], 'MAXLEN', '10', '*'")],
+            Self::TrimmedStreams => {
+                &[("*", "'XADD', base .. LANES[lane], '*'", "'XADD', base .. LANES[lane], 'MAXLEN', '10', '*'")]
+            }
             Self::SplitPromotion => &[
                 (
                     "promote",
@@ -61,7 +67,11 @@ if #read > 0 then
   redis.call('RPUSH', base .. ':split', unpack(read))
 end",
                 ),
-                ("promote", "if job and job[TICKET] == '' and (job[STATUS] == SCHEDULED or job[STATUS] == RETRYING) then", "if job then"),
+                (
+                    "promote",
+                    "if job and job[TICKET] == '' and (job[STATUS] == SCHEDULED or job[STATUS] == RETRYING) then",
+                    "if job then",
+                ),
             ],
             Self::NoWatermark => &[("reclaim", "if since > gap or since < 0 or", "if false and")],
             Self::RenewalByAnyone => &[("renew", "job[GRANT] ~= grant", "false")],
