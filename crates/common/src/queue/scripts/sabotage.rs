@@ -40,6 +40,7 @@ impl Sabotage {
         match self {
             Self::NoFencing => &[
                 ("settle", "job[GRANT] ~= grant", "false"),
+                ("settle", "held ~= grant", "false"),
                 ("renew", "job[GRANT] ~= grant", "false"),
                 ("publish", "job[GRANT] == grant", "true"),
             ],
@@ -51,6 +52,7 @@ impl Sabotage {
                     "string.match(job[GRANT], '^%d+') + 1",
                 ),
                 ("settle", "job[GRANT] ~= grant", NUMBER_OF_BOTH),
+                ("settle", "held ~= grant", "string.match(held, '^%d+') ~= string.match(grant, '^%d+')"),
                 ("renew", "job[GRANT] ~= grant", NUMBER_OF_BOTH),
             ],
             Self::TrimmedStreams => {
