@@ -39,6 +39,14 @@ impl Sentinels {
         sentinels
     }
 
+    /// Has the replica made the primary, while the old one lives.
+    pub async fn fail_over(&self) {
+        let client = redis::Client::open(format!("redis://127.0.0.1:{}", self.ports[0])).expect("a URL");
+        let mut sentinel = client.get_multiplexed_async_connection().await.expect("the sentinel runs");
+        let mut command = redis::cmd("SENTINEL");
+        command.arg("FAILOVER").arg("main").exec_async(&mut sentinel).await.expect("a replica is there");
+    }
+
     /// Where clients find the primary.
     pub fn url(&self) -> String {
         let places: Vec<String> = self.ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();

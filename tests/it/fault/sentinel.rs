@@ -61,21 +61,29 @@ async fn a_fleet_is_back_within_five_seconds_after_the_new_primary_stands() {
 }
 
 #[tokio::test]
-async fn a_primary_that_is_told_to_follow_another_is_left_at_once() {
+async fn a_primary_that_lives_on_after_its_failover_is_left_before_it_loses_more() {
     let sentinels = Sentinels::start().await;
     let stub = OpenAiStub::start().await;
     let mut fleet = FleetOptions::new(stubbed(&stub, "")).start_at(&sentinels.url()).await;
     fleet.allow_error("");
     let before = fleet.client.submit(&chat("before")).await;
     fleet.client.wait_status(&before, "completed").await;
-    // A failover by hand: the old primary lives on, and answers READONLY.
-    let port = sentinels.url().split("127.0.0.1:").nth(1).unwrap().split(',').next().unwrap().to_owned();
-    let sentinel = redis::Client::open(format!("redis://127.0.0.1:{port}")).unwrap();
-    let mut sentinel = sentinel.get_multiplexed_async_connection().await.unwrap();
-    let () = redis::cmd("SENTINEL").arg("FAILOVER").arg("main").query_async(&mut sentinel).await.unwrap();
+    // The old primary takes writes for some ten seconds more, and loses them when it becomes a replica.
+    sentinels.fail_over().await;
     let stands = promoted(&sentinels).await;
-    let id = submit_surely(&fleet.client, "after").await;
-    fleet.client.wait_status(&id, "completed").await;
+    let mut n = 0;
+    let kept = loop {
+        n += 1;
+        let id = submit_surely(&fleet.client, &format!("after {n}")).await;
+        let record = format!("overshot:{{chat.0}}:j:{}", id.rsplit('-').next().unwrap());
+        if sentinels.replica.cli(&["EXISTS", &record]).await == redis::Value::Int(1)
+            && sentinels.primary.cli(&["EXISTS", &record]).await == redis::Value::Int(0)
+        {
+            break id;
+        }
+        assert!(stands.elapsed() < Duration::from_secs(5), "still at the old primary");
+    };
+    fleet.client.wait_status(&kept, "completed").await;
     assert!(stands.elapsed() < Duration::from_secs(5), "back only after {:?}", stands.elapsed());
     assert_eq!(fleet.client.job(&before).await["status"], "completed");
 }
