@@ -61,6 +61,8 @@ fn every_script_is_one_that_the_queue_loads() {
 #[test]
 fn no_stream_of_jobs_is_trimmed() {
     let sources = files(SCRIPTS, ".lua").into_iter().chain(files("crates/common/src", ".rs"));
+    // What takes guards out for a test names them.
+    let sources = sources.filter(|path| !path.ends_with("scripts/sabotage.rs"));
     let trims = |path: &PathBuf| {
         let text = read(path);
         text.contains("XTRIM") || (text.contains("MAXLEN") && name(path) != "publish")
