@@ -6,6 +6,7 @@ use std::time::Duration;
 use chaos::checker::{Allowance, Verdict, check};
 use chaos::log::{Answer, Fault, History, Item, Name, Op, Outcome, Plan, RunEnd, What};
 use chaos::workload::view;
+use overshot_common::config::Durability;
 use overshot_common::ids::{JobId, PoolName, Shard, WorkerId};
 use overshot_common::job::{JobSpec, Metadata, OnConflict, Priority, Status};
 use overshot_common::queue::{
@@ -50,7 +51,7 @@ impl Stage {
         let server = RedisServer::start().await;
         let queue = Queue::with_clock(&server.url(), Duration::from_secs(5), clock).unwrap();
         let redis = server.connection().await;
-        let shard = "chat".parse::<PoolName>().unwrap().shards().next().unwrap();
+        let shard = "chat".parse::<PoolName>().unwrap().shards(1).next().unwrap();
         let mut stage = Self {
             queue,
             shard,
@@ -134,7 +135,8 @@ impl Stage {
         let plan = Plan { kind: "drill", delay: u64::try_from(delay.as_millis()).unwrap(), ..Plan::default() };
         self.log(What::Planned { job: job.clone(), plan });
         self.log(What::Invoked { call, job: job.clone(), op: Op::Submit });
-        let limits = Limits { max_queued: 1000, max_queued_bytes: 1 << 30, liveness: LIVENESS };
+        let limits =
+            Limits { max_queued: 1000, max_queued_bytes: 1 << 30, liveness: LIVENESS, durability: Durability::Memory };
         let answers = self.queue.enqueue(&self.shard, limits, &[new_job(id.clone(), delay)]).await.unwrap();
         assert!(matches!(answers[..], [Submitted::Accepted(_)]), "{name} is not accepted");
         self.log(What::Returned { call, outcome: Outcome::Ok(id.to_string()) });

@@ -102,9 +102,9 @@ mod tests {
 
     #[test]
     fn every_sabotage_changes_a_script() {
-        let whole = fingerprint(&Scripts::new(Clock::Test));
+        let whole = fingerprint(&Scripts::new(Clock::Test, false));
         for sabotage in Sabotage::ALL {
-            assert_ne!(fingerprint(&Scripts::new(Clock::Sabotaged(*sabotage))), whole, "{sabotage:?}");
+            assert_ne!(fingerprint(&Scripts::new(Clock::Sabotaged(*sabotage), false)), whole, "{sabotage:?}");
         }
     }
 }
