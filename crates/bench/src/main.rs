@@ -18,6 +18,7 @@ mod programs;
 mod recovery;
 mod relay;
 mod report;
+mod scale;
 mod server;
 mod size;
 
@@ -94,6 +95,12 @@ async fn main() -> anyhow::Result<()> {
     if wanted("curves") {
         println!("{mode}: curves …");
         let (rows, curves) = curves::run(mode, &size).await.context("curves")?;
+        report.add(mode, rows)?;
+        report.add_curves(mode, curves)?;
+    }
+    if wanted("scale") {
+        println!("{mode}: scale …");
+        let (rows, curves) = Box::pin(scale::run(mode, &size)).await.context("scale")?;
         report.add(mode, rows)?;
         report.add_curves(mode, curves)?;
     }

@@ -35,15 +35,25 @@ impl Program {
         Self::start_with(name, server, NO_OP).await
     }
 
+    /// The same with a pool of several shards on any Redis.
+    pub(crate) async fn start_sharded(name: &str, redis_url: &str, shards: u16) -> anyhow::Result<Self> {
+        let config = NO_OP.replacen("[pools.chat]", &format!("[pools.chat]\nshards = {shards}"), 1);
+        Self::start_at(name, redis_url, &config).await
+    }
+
     /// The same with a configuration of the caller's.
     pub(crate) async fn start_with(name: &str, server: &Server, config: &str) -> anyhow::Result<Self> {
+        Self::start_at(name, &server.url(), config).await
+    }
+
+    async fn start_at(name: &str, redis_url: &str, config: &str) -> anyhow::Result<Self> {
         let directory = tempfile::tempdir()?;
         let path = directory.path().join("overshot.toml");
         tokio::fs::write(&path, config).await?;
         let mut command = Command::new(beside_us(name)?);
         command
             .env("OVERSHOT_CONFIG", &path)
-            .env("OVERSHOT_REDIS_URL", server.url())
+            .env("OVERSHOT_REDIS_URL", redis_url)
             .env("OVERSHOT_ALLOW_UNSAFE_REDIS", "1")
             .env("OVERSHOT_HTTP_ADDR", "127.0.0.1:0")
             .env("OVERSHOT_WORKER_HTTP_ADDR", "127.0.0.1:0");

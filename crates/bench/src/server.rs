@@ -18,10 +18,16 @@ pub(crate) struct Server {
 impl Server {
     /// Starts one, empty; with an append-only file it is synced every second.
     pub(crate) async fn start(append_only: bool) -> anyhow::Result<Self> {
+        Self::start_with(append_only, &[]).await
+    }
+
+    /// The same with settings of the caller's, each an option and its value.
+    pub(crate) async fn start_with(append_only: bool, settings: &[(&str, String)]) -> anyhow::Result<Self> {
         let directory = tempfile::tempdir()?;
         let process = Command::new("redis-server")
             .args(["--port", "0", "--save", "", "--unixsocket", "redis.sock", "--appendfsync", "everysec"])
             .args(["--appendonly", if append_only { "yes" } else { "no" }])
+            .args(settings.iter().flat_map(|(option, value)| [*option, value.as_str()]))
             .current_dir(directory.path())
             .stdout(Stdio::null())
             .kill_on_drop(true)
@@ -63,5 +69,15 @@ impl Server {
             .iter()
             .map(|name| Ok(info.get(*name).context("INFO cpu lacks a field")?.parse::<f64>()?))
             .sum()
+    }
+
+    /// The bytes that it holds: data, and the buffers of its clients.
+    pub(crate) async fn used_bytes(&self) -> anyhow::Result<f64> {
+        self.number("memory", "used_memory").await
+    }
+
+    /// A number out of `INFO`.
+    pub(crate) async fn number(&self, section: &str, field: &str) -> anyhow::Result<f64> {
+        Ok(self.info(section).await?.get(field).with_context(|| format!("INFO lacks {field}"))?.parse()?)
     }
 }

@@ -37,6 +37,16 @@ pub(crate) struct Size {
     pub(crate) deepest: usize,
     /// Workers killed over a queue.
     pub(crate) kills: usize,
+
+    // Beyond one Redis.
+    /// How many primaries and shards are held against one of each.
+    pub(crate) layouts: &'static [(usize, u16)],
+    /// Jobs of one drain over shards.
+    pub(crate) shard_jobs: usize,
+    /// Rounds over all layouts.
+    pub(crate) shard_rounds: usize,
+    /// How long simulated idle workers are watched, in seconds.
+    pub(crate) idlers_s: u64,
 }
 
 impl Size {
@@ -53,8 +63,12 @@ impl Size {
             relay_rounds: 5,
             relay_s: 5,
             index_jobs: 20_000,
-            deepest: 500_000,
+            deepest: 1_000_000,
             kills: 12,
+            layouts: &[(1, 2), (1, 3), (1, 6), (2, 1), (2, 2), (2, 3), (2, 6), (3, 1), (3, 2), (3, 3), (3, 6)],
+            shard_jobs: 20_000,
+            shard_rounds: 3,
+            idlers_s: 20,
         }
     }
 
@@ -73,6 +87,10 @@ impl Size {
             index_jobs: 5_000,
             deepest: 100_000,
             kills: 3,
+            layouts: &[(3, 3)],
+            shard_jobs: 6_000,
+            shard_rounds: 3,
+            idlers_s: 4,
         }
     }
 }

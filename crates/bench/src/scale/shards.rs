@@ -1,0 +1,127 @@
+//! The CPU of all servers per job, enqueued by the library and drained through the whole worker, by how many primaries
+//! and shards a pool is spread over.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use futures_util::future::try_join_all;
+use overshot_common::ids::{JobId, PoolName, Shard};
+use overshot_common::job::Status;
+use overshot_common::queue::{NewJob, Queue};
+
+use super::cluster::Cluster;
+use crate::backlog::put;
+use crate::engine::{LIVENESS, job};
+use crate::programs::Program;
+use crate::report::{Aim, Curve, Row, median};
+use crate::size::Size;
+
+/// What all layouts are held against: primaries and shards.
+const ONE: Layout = (1, 1);
+/// The layout with an aim.
+const AIMED: Layout = (3, 3);
+/// Jobs that are submitted together, of all shards: each shard gets its part in a call of its own.
+const BATCH: usize = 100;
+/// Submits under way at the same time.
+const LANES: usize = 8;
+const PATIENCE: Duration = Duration::from_secs(120);
+
+type Layout = (usize, u16);
+
+pub(super) async fn run(append_only: bool, size: &Size) -> anyhow::Result<(Vec<Row>, Curve)> {
+    let mut clusters = BTreeMap::new();
+    let mut layouts = vec![ONE];
+    layouts.extend(size.layouts);
+    for (primaries, _) in &layouts {
+        if !clusters.contains_key(primaries) {
+            clusters.insert(*primaries, Cluster::start(*primaries, append_only).await?);
+        }
+    }
+    let mut rounds = Vec::new();
+    for _ in 0..size.shard_rounds {
+        let mut round = BTreeMap::new();
+        for layout @ (primaries, shards) in &layouts {
+            round.insert(*layout, cpu_per_job(&clusters[primaries], *shards, size.shard_jobs).await?);
+        }
+        rounds.push(round);
+    }
+    let rows = size.layouts.iter().map(|layout @ (primaries, shards)| {
+        let pairs: Vec<(f64, f64)> = rounds.iter().map(|round| (round[layout], round[&ONE])).collect();
+        let figure =
+            format!("CPU of Redis per job, enqueued and drained: cluster primaries {primaries}, shards {shards}");
+        let row = Row::paired(figure, "µs/job", "1 primary, 1 shard", &pairs);
+        if *layout == AIMED { row.aim(Aim::AtMost(1.15)) } else { row }
+    });
+    let line = |wanted: usize| {
+        let of_line = layouts.iter().filter(|(primaries, _)| *primaries == wanted);
+        let points = of_line.map(|layout| (f64::from(layout.1), median(rounds.iter().map(|round| round[layout]))));
+        (format!("primaries: {wanted}"), points.collect())
+    };
+    let curve = Curve {
+        name: "shards",
+        title: "CPU of all Redis primaries per job, by the shards of its pool",
+        x: "shards",
+        y: "µs per job",
+        lines: clusters.keys().map(|primaries| line(*primaries)).collect(),
+    };
+    Ok((rows.collect(), curve))
+}
+
+/// Enqueues jobs and drains them, on a cluster emptied before; tells the µs of CPU of all its nodes per job.
+async fn cpu_per_job(cluster: &Cluster, count: u16, jobs: usize) -> anyhow::Result<f64> {
+    cluster.empty().await?;
+    let queue = Queue::open(&cluster.url(), Duration::from_secs(10))?;
+    let pool: PoolName = "chat".parse()?;
+    let shards: Vec<Shard> = pool.shards(count).collect();
+    for shard in &shards {
+        queue.pause(shard, true).await?;
+    }
+    let before = cluster.cpu_s().await?;
+    enqueue(&queue, &pool, count, jobs).await?;
+    let enqueued = cluster.cpu_s().await?;
+    let worker = Program::start_sharded("overshot-worker", &cluster.url(), count).await?;
+    for shard in &shards {
+        while queue.numbers(shard, LIVENESS).await?.live_workers == 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    let ready = cluster.cpu_s().await?;
+    for shard in &shards {
+        queue.pause(shard, false).await?;
+    }
+    drained(&queue, &shards, jobs).await?;
+    let done = cluster.cpu_s().await?;
+    worker.kill().await?;
+    Ok((enqueued - before + done - ready) * 1e6 / jobs as f64)
+}
+
+async fn enqueue(queue: &Queue, pool: &PoolName, count: u16, jobs: usize) -> anyhow::Result<()> {
+    let lanes = (0..LANES).map(async |lane| {
+        for first in (lane * BATCH..jobs).step_by(LANES * BATCH) {
+            let mut parts: BTreeMap<Shard, Vec<NewJob>> = BTreeMap::new();
+            for _ in first..jobs.min(first + BATCH) {
+                let id = JobId::in_pool(pool, count, None);
+                let shard = id.shard.clone();
+                parts.entry(shard.clone()).or_default().push(NewJob { id, ..job(&shard) });
+            }
+            try_join_all(parts.iter().map(|(shard, jobs)| put(queue, shard, jobs))).await?;
+        }
+        anyhow::Ok(())
+    });
+    try_join_all(lanes).await?;
+    Ok(())
+}
+
+/// Waits until so many jobs of all shards together are completed. Looks seldom: its looks are in the figure.
+async fn drained(queue: &Queue, shards: &[Shard], jobs: usize) -> anyhow::Result<()> {
+    let began = Instant::now();
+    loop {
+        let numbers = try_join_all(shards.iter().map(|shard| queue.numbers(shard, LIVENESS))).await?;
+        let ended: u64 = numbers.iter().map(|numbers| numbers.by_status[Status::Completed as usize]).sum();
+        if ended == jobs as u64 {
+            return Ok(());
+        }
+        anyhow::ensure!(began.elapsed() < PATIENCE, "only {ended} jobs ended");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
