@@ -88,9 +88,9 @@ impl Size {
             deepest: 100_000,
             kills: 3,
             layouts: &[(3, 3)],
-            shard_jobs: 6_000,
-            shard_rounds: 3,
-            idlers_s: 4,
+            shard_jobs: 5_000,
+            shard_rounds: 2,
+            idlers_s: 3,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
+use crate::calls;
 use crate::server::Server;
 
 const SLOTS: usize = 16_384;
@@ -78,6 +79,15 @@ impl Cluster {
         let mut sum = 0.0;
         for (server, _) in &self.primaries {
             sum += server.cpu_s().await?;
+        }
+        Ok(sum)
+    }
+
+    /// The commands that clients sent to all nodes together so far.
+    pub(super) async fn calls(&self) -> anyhow::Result<u64> {
+        let mut sum = 0;
+        for (server, _) in &self.primaries {
+            sum += calls::so_far(server).await?;
         }
         Ok(sum)
     }

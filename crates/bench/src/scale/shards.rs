@@ -2,6 +2,7 @@
 //! and shards a pool is spread over.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use futures_util::future::try_join_all;
@@ -38,10 +39,12 @@ pub(super) async fn run(append_only: bool, size: &Size) -> anyhow::Result<(Vec<R
         }
     }
     let mut rounds = Vec::new();
-    for _ in 0..size.shard_rounds {
+    for number in 1..=size.shard_rounds {
         let mut round = BTreeMap::new();
         for layout @ (primaries, shards) in &layouts {
-            round.insert(*layout, cpu_per_job(&clusters[primaries], *shards, size.shard_jobs).await?);
+            let cost = measure(&clusters[primaries], *shards, size.shard_jobs).await?;
+            println!("  round {number}, primaries {primaries}, shards {shards}: {cost}");
+            round.insert(*layout, cost.enqueue_us + cost.drain_us);
         }
         rounds.push(round);
     }
@@ -67,8 +70,24 @@ pub(super) async fn run(append_only: bool, size: &Size) -> anyhow::Result<(Vec<R
     Ok((rows.collect(), curve))
 }
 
-/// Enqueues jobs and drains them, on a cluster emptied before; tells the µs of CPU of all its nodes per job.
-async fn cpu_per_job(cluster: &Cluster, count: u16, jobs: usize) -> anyhow::Result<f64> {
+/// What jobs cost all nodes of a cluster together.
+struct Cost {
+    /// CPU, in µs per job.
+    enqueue_us: f64,
+    drain_us: f64,
+    /// Commands that clients sent during the drain, per job.
+    drain_calls: f64,
+}
+
+impl fmt::Display for Cost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { enqueue_us, drain_us, drain_calls } = self;
+        write!(f, "enqueue {enqueue_us:.1} µs, drain {drain_us:.1} µs with {drain_calls:.3} calls a job")
+    }
+}
+
+/// Enqueues jobs and drains them, on a cluster emptied before.
+async fn measure(cluster: &Cluster, count: u16, jobs: usize) -> anyhow::Result<Cost> {
     cluster.empty().await?;
     let queue = Queue::open(&cluster.url(), Duration::from_secs(10))?;
     let pool: PoolName = "chat".parse()?;
@@ -85,14 +104,16 @@ async fn cpu_per_job(cluster: &Cluster, count: u16, jobs: usize) -> anyhow::Resu
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
-    let ready = cluster.cpu_s().await?;
+    let (ready, calls) = (cluster.cpu_s().await?, cluster.calls().await?);
     for shard in &shards {
         queue.pause(shard, false).await?;
     }
     drained(&queue, &shards, jobs).await?;
-    let done = cluster.cpu_s().await?;
+    let (done, calls) = (cluster.cpu_s().await?, cluster.calls().await? - calls);
     worker.kill().await?;
-    Ok((enqueued - before + done - ready) * 1e6 / jobs as f64)
+    let of_job = |seconds: f64| seconds * 1e6 / jobs as f64;
+    let (enqueue_us, drain_us) = (of_job(enqueued - before), of_job(done - ready));
+    Ok(Cost { enqueue_us, drain_us, drain_calls: calls as f64 / jobs as f64 })
 }
 
 async fn enqueue(queue: &Queue, pool: &PoolName, count: u16, jobs: usize) -> anyhow::Result<()> {
