@@ -77,10 +77,15 @@ pub(crate) async fn run(station: Arc<Station>, porter: Arc<Notify>, shutdown: Ca
 /// Waits until a job may run: there is a free slot and Redis knows that we live. Takes the free slots, up to a claim's.
 async fn free_slots(station: &Station) -> OwnedSemaphorePermit {
     let slots = &station.pool.slots;
-    let mut taken = slots.clone().acquire_owned().await.expect("the slots are never closed");
     let mut in_touch = station.in_touch.subscribe();
-    // The sender lives in the station.
-    let _ = in_touch.wait_for(Option::is_some).await;
+    let mut taken = loop {
+        // The sender lives in the station. No slot is held meanwhile: other shards may have use for it.
+        let _ = in_touch.wait_for(Option::is_some).await;
+        let taken = slots.clone().acquire_owned().await.expect("the slots are never closed");
+        if station.in_touch.borrow().is_some() {
+            break taken;
+        }
+    };
     let others = slots.available_permits().min(MOST_PER_CLAIM - 1);
     if let Ok(others) = slots.clone().try_acquire_many_owned(u32::try_from(others).unwrap_or(0)) {
         taken.merge(others);
