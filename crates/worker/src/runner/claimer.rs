@@ -131,3 +131,20 @@ async fn idle(station: &Station, porter: &Notify, paused: bool) {
     }
     station.parked.store(false, Ordering::Release);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::station::tests::unconnected;
+    use super::*;
+
+    #[tokio::test]
+    async fn a_shard_that_redis_does_not_answer_for_holds_no_slot() {
+        let (station, _inboxes) = unconnected("concurrency = 2\nshards = 2", "");
+        station.in_touch.send_replace(None);
+        let mut waiting = std::pin::pin!(free_slots(&station));
+        assert!(futures_util::poll!(waiting.as_mut()).is_pending());
+        assert_eq!(station.pool.slots.available_permits(), 2);
+        station.in_touch.send_replace(Some(tokio::time::Instant::now()));
+        assert_eq!(waiting.await.num_permits(), 2);
+    }
+}
