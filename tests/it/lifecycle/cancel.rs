@@ -64,7 +64,8 @@ async fn a_holder_that_does_not_confirm_loses_its_grant_and_the_job_ends() {
     assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
     fleet.workers[0].cont();
     stub.wait_disconnected(1, support::PATIENCE).await;
-    let after = fleet.client.job(&id).await;
+    // Whoever took the job from it keeps the output, a moment after the end.
+    let after = fleet.client.wait_until(&id, support::PATIENCE, |job| !job["result"].is_null()).await;
     assert_eq!(after["updated_at"], job["updated_at"], "the zombie changed nothing");
     assert_eq!(
         (&after["result"]["content"], &after["result"]["partial"]),
