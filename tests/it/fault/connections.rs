@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use support::{ChaosProxy, Fleet, FleetOptions, OpenAiStub, RedisServer, Reply, assert_eventually};
+use support::{ChaosProxy, Fleet, FleetOptions, OpenAiStub, PATIENCE, RedisServer, Reply, assert_eventually};
 use tokio::sync::Semaphore;
 
 use super::load::{all_complete, nothing_is_left_over, submit_surely};
@@ -51,6 +51,27 @@ async fn a_settle_whose_answer_is_lost_ends_the_job_once() {
         assert_eq!(job["result"]["content"], "one two");
     }
     assert_eq!(stub.requests(), 5, "nothing ran twice");
+}
+
+// Found by chaos, seeds 102 and 103. Fails without the nonce in retry.lua.
+#[tokio::test]
+async fn a_retry_by_hand_whose_answer_from_redis_is_lost_is_accepted_and_runs_once() {
+    let stub = OpenAiStub::start().await;
+    let (fleet, proxy) = proxied(&stubbed(&stub, "")).await;
+    let id = fleet.client.submit(&chat("first")).await;
+    fleet.client.wait_status(&id, "completed").await;
+    for n in 1..=3 {
+        // The new input is in the retry and in nothing before it.
+        let text = format!("needle {n}");
+        proxy.lose_answer_to(text.as_bytes());
+        let body = serde_json::json!({ "input": chat(&text)["input"] });
+        let answer = fleet.client.post(&format!("/api/v1/jobs/{id}/retry"), &body).await;
+        proxy.wait_for_lost(n).await;
+        assert_eq!(answer.status, 202, "{}", answer.text);
+        let job = fleet.client.wait_until(&id, PATIENCE, |job| job["result"]["content"] == text.as_str()).await;
+        assert_eq!(job["attempts"], 1, "{job}");
+        assert_eq!(stub.requests(), 1 + usize::try_from(n).unwrap(), "it ran once more");
+    }
 }
 
 #[tokio::test]

@@ -79,6 +79,8 @@ impl Queue {
     }
 
     /// Runs ended jobs of one shard again, with a new budget; `input` replaces theirs.
+    ///
+    /// A lost reply does not make it two: each call has a nonce, by which the job knows a call that was sent again.
     pub async fn retry(
         &self,
         shard: &Shard,
@@ -87,10 +89,11 @@ impl Queue {
         jobs: &[LocalId],
     ) -> Result<Vec<Retried>, Error> {
         let mut answers = Vec::with_capacity(jobs.len());
+        let nonce = ulid::Ulid::new().to_string();
         for batch in jobs.chunks(JOBS_PER_CALL) {
             let reply = self.run(&self.inner.scripts.retry, shard, |command| {
                 command.arg(limits.max_queued).arg(input.map_or("", RawValue::get)).arg(u8::from(input.is_some()));
-                command.arg(limits.max_queued_bytes);
+                command.arg(limits.max_queued_bytes).arg(&nonce);
                 for id in batch {
                     command.arg(id.as_str());
                 }

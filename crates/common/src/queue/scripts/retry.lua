@@ -1,8 +1,8 @@
 -- retry: runs ended jobs again, with a new budget and a new deadline.
 -- ARGV[1] most jobs that may wait   ARGV[2] new input, or '' to keep the old   ARGV[3] 1: there is a new input
--- ARGV[4] most bytes of input that may wait   then ids
+-- ARGV[4] most bytes of input that may wait   ARGV[5] nonce of this call   then ids
 -- Returns { reply per job, watched ids }: { 0 } unknown, { 1, status } runs again, { 2 } not ended, { 3 } full, { 4, holder } key held
--- Atomic because retention may end, and another retry may come, between check and write.
+-- Atomic because retention may end, and another retry may come, between check and write. The same nonce gets the same answer.
 local waiting, bytes = waiting_now()
 
 local function retry(id)
@@ -10,6 +10,8 @@ local function retry(id)
   local job = load(id)
   if not job then
     return { 0 }
+  elseif redis.call('HGET', name, 'n') == ARGV[5] then
+    return { 1, job[STATUS] }
   elseif job[STATUS] < DONE then
     return { 2 }
   end
@@ -25,6 +27,7 @@ local function retry(id)
   redis.call('ZADD', base .. ':open', 0, id)
   redis.call('PERSIST', name)
   redis.call('HDEL', name, 'r', 'e', 'p')
+  redis.call('HSET', name, 'n', ARGV[5])
   redis.call('DEL', base .. ':c:' .. id)
   if ARGV[3] == '1' then
     redis.call('HDEL', name, 'i', 'I')
@@ -49,7 +52,7 @@ local function retry(id)
 end
 
 local replies = {}
-for i = 5, #ARGV do
+for i = 6, #ARGV do
   replies[#replies + 1] = retry(ARGV[i])
 end
 flush()
