@@ -8,6 +8,9 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::process::{Child, Command};
 
+/// How long one answer may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// Ends with its owner, with all that it held.
 #[derive(Debug)]
 pub(crate) struct Server {
@@ -52,7 +55,9 @@ impl Server {
     }
 
     pub(crate) async fn connect(&self) -> anyhow::Result<redis::aio::MultiplexedConnection> {
-        Ok(redis::Client::open(self.url())?.get_multiplexed_async_connection().await?)
+        // What empties a full server takes its time.
+        let config = redis::AsyncConnectionConfig::new().set_response_timeout(Some(PATIENCE));
+        Ok(redis::Client::open(self.url())?.get_multiplexed_async_connection_with_config(&config).await?)
     }
 
     /// A section of `INFO`, by field.

@@ -31,33 +31,34 @@ type Layout = (usize, u16);
 
 pub(super) async fn run(append_only: bool, size: &Size) -> anyhow::Result<(Vec<Row>, Curve)> {
     let mut clusters = BTreeMap::new();
-    let mut layouts = vec![ONE];
-    layouts.extend(size.layouts);
-    for (primaries, _) in &layouts {
+    for (primaries, _) in std::iter::once(&ONE).chain(size.layouts) {
         if !clusters.contains_key(primaries) {
             clusters.insert(*primaries, Cluster::start(*primaries, append_only).await?);
         }
     }
-    let mut rounds = Vec::new();
+    // Each beside one primary with one shard, taken just before: the machine's speed changes.
+    let mut pairs: BTreeMap<Layout, Vec<(f64, f64)>> = BTreeMap::new();
     for number in 1..=size.shard_rounds {
-        let mut round = BTreeMap::new();
-        for layout @ (primaries, shards) in &layouts {
+        for layout @ (primaries, shards) in size.layouts {
+            let one = measure(&clusters[&ONE.0], ONE.1, size.shard_jobs).await?;
             let cost = measure(&clusters[primaries], *shards, size.shard_jobs).await?;
-            println!("  round {number}, primaries {primaries}, shards {shards}: {cost}");
-            round.insert(*layout, cost.enqueue_us + cost.drain_us);
+            println!("  round {number}, primaries {primaries}, shards {shards}: {cost}; of one: {one}");
+            pairs.entry(*layout).or_default().push((cost.cpu_us(), one.cpu_us()));
         }
-        rounds.push(round);
     }
     let rows = size.layouts.iter().map(|layout @ (primaries, shards)| {
-        let pairs: Vec<(f64, f64)> = rounds.iter().map(|round| (round[layout], round[&ONE])).collect();
         let figure =
             format!("CPU of Redis per job, enqueued and drained: cluster primaries {primaries}, shards {shards}");
-        let row = Row::paired(figure, "µs/job", "1 primary, 1 shard", &pairs);
+        let row = Row::paired(figure, "µs/job", "1 primary, 1 shard", &pairs[layout]);
         if *layout == AIMED { row.aim(Aim::AtMost(1.15)) } else { row }
     });
+    let rows = rows.collect();
+    let ones: Vec<(f64, f64)> = pairs.values().flatten().map(|(_, one)| (*one, *one)).collect();
+    pairs.insert(ONE, ones);
     let line = |wanted: usize| {
-        let of_line = layouts.iter().filter(|(primaries, _)| *primaries == wanted);
-        let points = of_line.map(|layout| (f64::from(layout.1), median(rounds.iter().map(|round| round[layout]))));
+        let of_line = pairs.iter().filter(|((primaries, _), _)| *primaries == wanted);
+        let points =
+            of_line.map(|((_, shards), pairs)| (f64::from(*shards), median(pairs.iter().map(|(cpu, _)| *cpu))));
         (format!("primaries: {wanted}"), points.collect())
     };
     let curve = Curve {
@@ -67,7 +68,7 @@ pub(super) async fn run(append_only: bool, size: &Size) -> anyhow::Result<(Vec<R
         y: "µs per job",
         lines: clusters.keys().map(|primaries| line(*primaries)).collect(),
     };
-    Ok((rows.collect(), curve))
+    Ok((rows, curve))
 }
 
 /// What jobs cost all nodes of a cluster together.
@@ -77,6 +78,12 @@ struct Cost {
     drain_us: f64,
     /// Commands that clients sent during the drain, per job.
     drain_calls: f64,
+}
+
+impl Cost {
+    fn cpu_us(&self) -> f64 {
+        self.enqueue_us + self.drain_us
+    }
 }
 
 impl fmt::Display for Cost {
