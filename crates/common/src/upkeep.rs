@@ -188,7 +188,7 @@ impl Upkeep {
 /// Time until a due time by Redis' clock. Ours may differ: the next look then tells the rest.
 fn until(due: Option<u64>) -> Duration {
     let now = u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0);
-    due.map_or(PROMOTE_EVERY, |due| Duration::from_millis(due.saturating_sub(now).max(1)))
+    due.map_or(Duration::MAX, |due| Duration::from_millis(due.saturating_sub(now).max(1)))
 }
 
 /// How the reaper judges a pool's jobs.
