@@ -48,7 +48,7 @@ fn main() -> ExitCode {
         let _ = writeln!(std::io::stderr(), "overshot-worker: {error}");
         return ExitCode::FAILURE;
     }
-    match serve(config) {
+    match runtime().and_then(|runtime| runtime.block_on(serve(config))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(error = format!("{error:#}"), "worker failed");
@@ -62,7 +62,17 @@ fn misconfigured(mistakes: &dyn std::fmt::Display) -> ExitCode {
     ExitCode::from(MISCONFIGURED)
 }
 
-#[tokio::main]
+/// One thread less than there are cores, unless `TOKIO_WORKER_THREADS` says otherwise: what runs beside a worker, its keeper and
+/// often Redis or a model server, is slowed down more by a thread that competes than the worker gains by it.
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if std::env::var_os("TOKIO_WORKER_THREADS").is_none() {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        builder.worker_threads(cores.saturating_sub(1).max(1));
+    }
+    Ok(builder.enable_all().build()?)
+}
+
 async fn serve(config: Config) -> anyhow::Result<()> {
     for warning in &config.warnings {
         tracing::warn!(warning, "configuration");
