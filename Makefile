@@ -28,7 +28,7 @@ bench: ## the figures, as ratios taken in one run (FAST=1: a short one)
 	@scripts/bench
 
 chaos: ## break a running fleet for SECONDS=60, tell what was lost (SEED=n replays, RUNS=n repeats)
-	@scripts/chaos
+	@scripts/chaos --seconds $(or $(SECONDS),60)
 
 fmt: ## format the code
 	@cargo fmt --all
