@@ -3,8 +3,7 @@
 -- KEYS[1] names the shard: overshot:{<pool>.<number>}. Every other key of the shard is derived from it. Itself it never exists:
 -- so a cluster refuses every script (ASK) from the moment on at which the slot begins to move, and none meets half of its keys.
 --   :j:<id>    record (hash): s state (packed, below), f facts (packed, below) with a small input behind them, i input (I where
---              large) that is not, r result, e error, d metadata, p progress, n nonce of the last retry by hand,
---              n nonce of the last retry by hand
+--              large) that is not, r result, e error, d metadata, p progress, n nonce of the last retry by hand
 --   :c:<id>    chunks (stream), ids <grant number>-<seq>
 --   :q:<lane>  tickets (streams, group `workers`): suspect, front, high, normal, low
 --   :due       scheduled and retrying by due time   :exp     waiting jobs whose deadline no stream order tells
