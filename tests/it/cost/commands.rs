@@ -4,13 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use overshot_common::config::Durability;
-use overshot_common::ids::{JobId, PoolName, Shard};
-use overshot_common::job::{JobSpec, Metadata, OnConflict, Priority};
+use overshot_common::ids::{PoolName, Shard};
 use overshot_common::queue::{ClaimedJob, Limits, NewJob, Queue, Settled, Settlement, Submitted, Verdict};
 use support::RedisServer;
 
 use super::table::{self, Table};
-use crate::queue::shop::{held, raw, worker_id};
+use crate::queue::shop::{held, plain, raw, worker_id};
 
 const LEASE: Duration = Duration::from_secs(30);
 
@@ -100,29 +99,6 @@ pub(super) async fn put(queue: &Queue, shard: &Shard, jobs: &[NewJob]) {
         Limits { max_queued: 1 << 40, max_queued_bytes: 1 << 40, liveness: LEASE, durability: Durability::Memory };
     let answers = queue.enqueue(shard, limits, jobs).await.unwrap();
     assert!(answers.iter().all(|answer| matches!(answer, Submitted::Accepted(_))), "{answers:?}");
-}
-
-/// A job that asks for nothing.
-pub(super) fn plain(shard: &Shard) -> NewJob {
-    NewJob {
-        id: JobId::new(shard.clone()),
-        spec: JobSpec { task: "chat".into(), model: None, provider: None, owner: None, stream: true },
-        input: raw(r#"{"user":"hello"}"#),
-        metadata: Metadata::new(),
-        priority: Priority::Normal,
-        max_attempts: 5,
-        max_crashes: 3,
-        run_at: None,
-        delay: Duration::ZERO,
-        timeout: Duration::from_secs(3600),
-        queue_timeout: Duration::from_secs(3600),
-        own_deadline: false,
-        result_ttl: Duration::from_secs(86_400),
-        concurrency_key: None,
-        on_conflict: OnConflict::Reject,
-        fail_fast: false,
-        idempotent_for: Duration::ZERO,
-    }
 }
 
 /// What was called more often than the table allows, with the line as it would be now.

@@ -9,9 +9,9 @@ use overshot_common::job::Status;
 use overshot_common::queue::{Output, Queue};
 use support::{Fleet, FleetOptions, PATIENCE, RedisServer};
 
-use super::commands::{Counted, plain, put};
+use super::commands::{Counted, put};
 use super::table;
-use crate::queue::shop::held;
+use crate::queue::shop::{held, plain};
 use crate::settings::{chat, simulated};
 
 /// What clients send beside scripts, for jobs.

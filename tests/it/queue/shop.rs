@@ -62,27 +62,10 @@ impl Shop {
         format!("overshot:{{chat.0}}:{part}")
     }
 
-    /// A plain job: chat, normal, five attempts.
+    /// A plain job with a model.
     pub(crate) fn job(&self) -> NewJob {
-        NewJob {
-            id: JobId::new(self.shard.clone()),
-            spec: JobSpec { task: "chat".into(), model: Some("m".into()), provider: None, owner: None, stream: true },
-            input: raw(r#"{"user":"hello"}"#),
-            metadata: Metadata::new(),
-            priority: Priority::Normal,
-            max_attempts: 5,
-            max_crashes: 3,
-            run_at: None,
-            delay: Duration::ZERO,
-            timeout: Duration::from_secs(3600),
-            queue_timeout: Duration::from_secs(3600),
-            own_deadline: false,
-            result_ttl: Duration::from_secs(86_400),
-            concurrency_key: None,
-            on_conflict: OnConflict::Reject,
-            fail_fast: false,
-            idempotent_for: Duration::ZERO,
-        }
+        let job = plain(&self.shard);
+        NewJob { spec: JobSpec { model: Some("m".into()), ..job.spec.clone() }, ..job }
     }
 
     pub(crate) fn keyed(&self, key: &str, on_conflict: OnConflict) -> NewJob {
@@ -206,4 +189,27 @@ pub(crate) fn error(code: ErrorCode) -> JobError {
 
 pub(crate) fn retry_after(delay: Duration) -> Verdict {
     Verdict::Retry(error(ErrorCode::ProviderError), delay)
+}
+
+/// A job that asks for nothing.
+pub(crate) fn plain(shard: &Shard) -> NewJob {
+    NewJob {
+        id: JobId::new(shard.clone()),
+        spec: JobSpec { task: "chat".into(), model: None, provider: None, owner: None, stream: true },
+        input: raw(r#"{"user":"hello"}"#),
+        metadata: Metadata::new(),
+        priority: Priority::Normal,
+        max_attempts: 5,
+        max_crashes: 3,
+        run_at: None,
+        delay: Duration::ZERO,
+        timeout: Duration::from_secs(3600),
+        queue_timeout: Duration::from_secs(3600),
+        own_deadline: false,
+        result_ttl: Duration::from_secs(86_400),
+        concurrency_key: None,
+        on_conflict: OnConflict::Reject,
+        fail_fast: false,
+        idempotent_for: Duration::ZERO,
+    }
 }
