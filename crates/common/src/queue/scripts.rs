@@ -1,16 +1,19 @@
 //! The moves' Lua scripts, put together from the files beside this one.
 //!
-//! A script is its header line, the clock, the way of pub/sub, the record's layout, the fragments it needs, and its own file.
+//! A script is its header line, what it uses of the fragments in `scripts/lib`, and its own file: see [`assemble`].
 
 use sha2::{Digest as _, Sha256};
 
 use crate::ids::Shard;
 
+mod assemble;
 #[cfg(feature = "sabotage")]
 mod sabotage;
 
 #[cfg(feature = "sabotage")]
 pub use sabotage::Sabotage;
+
+use assemble::Library;
 
 /// One script: its source, and the name under which Redis keeps it.
 #[derive(Debug)]
@@ -33,16 +36,19 @@ pub enum Clock {
     Sabotaged(Sabotage),
 }
 
-const RECORD: &str = include_str!("scripts/lib/record.lua");
-const ENTER: &str = include_str!("scripts/lib/enter.lua");
-const END: &str = include_str!("scripts/lib/end.lua");
-const KEY: &str = include_str!("scripts/lib/key.lua");
-const LIMITS: &str = include_str!("scripts/lib/limits.lua");
-const ERRORS: &str = include_str!("scripts/lib/errors.lua");
+/// The fragments behind the clock and the way of pub/sub, each below what it uses.
+const LIBRARY: [&str; 6] = [
+    include_str!("scripts/lib/record.lua"),
+    include_str!("scripts/lib/enter.lua"),
+    include_str!("scripts/lib/end.lua"),
+    include_str!("scripts/lib/key.lua"),
+    include_str!("scripts/lib/limits.lua"),
+    include_str!("scripts/lib/errors.lua"),
+];
 
-/// Makes the set of all scripts: name, whether it may run out of memory, fragments.
+/// Makes the set of all scripts: name, whether it may run out of memory.
 macro_rules! scripts {
-    ($($name:ident: $flags:literal, [$($fragment:ident),*];)*) => {
+    ($($name:ident: $flags:literal;)*) => {
         /// Every script.
         #[derive(Debug)]
         pub(crate) struct Scripts {
@@ -52,9 +58,10 @@ macro_rules! scripts {
         impl Scripts {
             /// Puts the scripts together, for one server or for a cluster.
             pub(crate) fn new(clock: Clock, sharded_pubsub: bool) -> Self {
+                let library = library(clock, sharded_pubsub);
                 Self {
                     $($name: Script::new(
-                        stringify!($name), $flags, clock, sharded_pubsub, &[$($fragment,)*],
+                        stringify!($name), $flags, clock, &library,
                         include_str!(concat!("scripts/", stringify!($name), ".lua")),
                     ),)*
                 }
@@ -70,50 +77,56 @@ macro_rules! scripts {
 
 // `allow-oom`: what frees memory or ends running work goes on when Redis is full; what accepts new work does not.
 scripts! {
-    enqueue: "", [RECORD, ENTER, END, KEY, LIMITS];
-    reserve: "", [];
-    unreserve: "allow-oom", [];
-    claim: "allow-oom", [RECORD, ENTER, END, ERRORS];
-    renew: "allow-oom", [RECORD];
-    publish: "", [RECORD, END_TOUCHED];
-    settle: "allow-oom", [RECORD, ENTER, END];
-    hand_back: "allow-oom", [RECORD, ENTER, END];
-    snooze: "allow-oom", [RECORD, ENTER, END];
-    promote: "allow-oom", [RECORD, ENTER, END, KEY, ERRORS];
-    reclaim: "allow-oom", [RECORD, ENTER, END];
-    expire: "allow-oom", [RECORD, ENTER, END, ERRORS];
-    cancel: "allow-oom", [RECORD, ENTER, END, KEY];
-    retry: "", [RECORD, ENTER, END, KEY, LIMITS];
-    prune: "allow-oom", [RECORD];
-    keep: "allow-oom", [RECORD];
-    audit: "allow-oom", [RECORD, ENTER];
-    leave: "allow-oom", [RECORD];
-    pause: "allow-oom", [RECORD];
-    annotate: "", [RECORD];
-    stats: "allow-oom", [RECORD];
+    enqueue: "";
+    reserve: "";
+    unreserve: "allow-oom";
+    claim: "allow-oom";
+    renew: "allow-oom";
+    publish: "";
+    settle: "allow-oom";
+    hand_back: "allow-oom";
+    snooze: "allow-oom";
+    promote: "allow-oom";
+    reclaim: "allow-oom";
+    expire: "allow-oom";
+    cancel: "allow-oom";
+    retry: "";
+    prune: "allow-oom";
+    keep: "allow-oom";
+    audit: "allow-oom";
+    leave: "allow-oom";
+    pause: "allow-oom";
+    annotate: "";
+    stats: "allow-oom";
 }
 
-/// What `publish` needs of the end: the list of jobs to announce.
-const END_TOUCHED: &str = "local touched = {}\n";
+/// All fragments.
+fn library(clock: Clock, sharded_pubsub: bool) -> Library {
+    let time = match clock {
+        Clock::Redis => include_str!("scripts/lib/clock.lua"),
+        #[cfg(feature = "test-clock")]
+        Clock::Test => include_str!("scripts/lib/test_clock.lua"),
+        #[cfg(feature = "sabotage")]
+        Clock::Sabotaged(_) => include_str!("scripts/lib/test_clock.lua"),
+    };
+    let pubsub = match sharded_pubsub {
+        true => include_str!("scripts/lib/sharded_pubsub.lua"),
+        false => include_str!("scripts/lib/pubsub.lua"),
+    };
+    let source = [&[time, pubsub], LIBRARY.as_slice()].concat().concat();
+    #[cfg(feature = "sabotage")]
+    let source = if let Clock::Sabotaged(sabotage) = clock { sabotage.apply("*", source) } else { source };
+    Library::new(&source)
+}
 
 impl Script {
-    fn new(name: &'static str, flags: &str, clock: Clock, sharded: bool, fragments: &[&str], body: &str) -> Self {
-        let lines = match clock {
-            Clock::Redis => include_str!("scripts/lib/clock.lua"),
-            #[cfg(feature = "test-clock")]
-            Clock::Test => include_str!("scripts/lib/test_clock.lua"),
+    fn new(name: &'static str, flags: &str, clock: Clock, library: &Library, body: &str) -> Self {
+        let body = match clock {
             #[cfg(feature = "sabotage")]
-            Clock::Sabotaged(_) => include_str!("scripts/lib/test_clock.lua"),
+            Clock::Sabotaged(sabotage) => &sabotage.apply(name, body.to_owned()),
+            _ => body,
         };
-        // The key reservations live outside the shards and need neither clock nor layout.
-        let pubsub = match sharded {
-            true => include_str!("scripts/lib/sharded_pubsub.lua"),
-            false => include_str!("scripts/lib/pubsub.lua"),
-        };
-        let (lines, pubsub) = if fragments.is_empty() { ("", "") } else { (lines, pubsub) };
-        let source = format!("#!lua flags={flags}\n{lines}{pubsub}{}{body}", fragments.concat());
-        #[cfg(feature = "sabotage")]
-        let source = if let Clock::Sabotaged(sabotage) = clock { sabotage.apply(name, source) } else { source };
+        let source = format!("#!lua flags={flags}\n{}", library.assemble(body));
         let sha = sha1_hex(&source);
         Self { name, source, sha }
     }

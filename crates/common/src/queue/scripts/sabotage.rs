@@ -20,7 +20,7 @@ pub enum Sabotage {
     RenewalByAnyone,
 }
 
-/// What stands in a script, and what stands there instead. `*`: in every script that holds it.
+/// What stands in a script, and what stands there instead. `*`: in the fragments.
 type Edit = (&'static str, &'static str, &'static str);
 
 const NUMBER_OF_BOTH: &str = "string.match(job[GRANT], '^%d+') ~= string.match(grant, '^%d+')";
@@ -80,16 +80,11 @@ end",
         }
     }
 
-    /// The source of a script without the guard.
+    /// The source of a script, or of the fragments, without the guard.
     pub(super) fn apply(self, name: &str, mut source: String) -> String {
-        for (script, from, to) in self.edits() {
-            let found = source.matches(from).count();
-            if *script == name {
-                assert_eq!(found, 1, "{self:?} looks for {from:?} in {name}.lua");
-            }
-            if *script == name || *script == "*" {
-                source = source.replace(from, to);
-            }
+        for (script, from, to) in self.edits().iter().filter(|(script, ..)| *script == name) {
+            assert_eq!(source.matches(from).count(), 1, "{self:?} looks for {from:?} in {script}.lua");
+            source = source.replace(from, to);
         }
         source
     }

@@ -1,6 +1,7 @@
 -- end: every move into a terminal status runs finish().
 
-local touched, kept = {}, {}
+local touched = {}
+local kept = {}
 
 -- Takes a delivered entry off its stream.
 local function drop(lane, entry)

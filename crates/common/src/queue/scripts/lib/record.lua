@@ -40,7 +40,7 @@ local now_text = string.format('%.0f', now)
 -- Where the bytes of a state stand, for the moves that every job makes: they put the new state together from parts of the old one,
 -- at half the price of reading and writing every field.
 local AT_CRASHES, AT_EXPIRES, AT_RESULT_TTL, AT_UPDATED, AT_STARTED, AT_CANCEL, AT_COMPLETED, AT_TEXTS = 15, 23, 29, 44, 50, 68, 74, 80
-local NO_TIME = string.rep('\0', 6)
+local NO_TIME = '\0\0\0\0\0\0'
 local now_packed = struct.pack('>I6', now)
 
 local function pack(job)
