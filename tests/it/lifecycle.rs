@@ -3,5 +3,6 @@
 mod cancel;
 mod chat;
 mod drain;
+mod failover;
 mod failures;
 mod limits;

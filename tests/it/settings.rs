@@ -40,6 +40,15 @@ pub(crate) fn stubbed(stub: &OpenAiStub, pool: &str) -> String {
     format!("{QUICK}\n{provider}\n[pools.chat]\nproviders = [\"stub\"]\nconcurrency = 4\nlease = \"3s\"\n{pool}\n")
 }
 
+/// One pool `chat` with `pool` among its settings, on these stubs in this order, under these names.
+pub(crate) fn stubbed_all(stubs: &[(&str, &OpenAiStub)], pool: &str) -> String {
+    let named =
+        |(name, stub): &(&str, &OpenAiStub)| stub.provider().replace("providers.stub", &format!("providers.{name}"));
+    let providers: String = stubs.iter().map(named).collect();
+    let names: Vec<&str> = stubs.iter().map(|(name, _)| *name).collect();
+    format!("{QUICK}\n{providers}\n[pools.chat]\nproviders = {names:?}\nconcurrency = 4\nlease = \"3s\"\n{pool}\n")
+}
+
 /// A chat job that says `text`.
 pub(crate) fn chat(text: &str) -> serde_json::Value {
     serde_json::json!({ "task": "chat", "input": { "messages": [{ "role": "user", "content": text }] } })

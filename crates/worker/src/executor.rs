@@ -21,6 +21,7 @@ use crate::runner::settler::{Ended, Ending};
 use crate::runner::station::Station;
 use crate::tasks::{self, Kind};
 
+mod failover;
 mod reporter;
 #[cfg(test)]
 mod tests;
@@ -59,6 +60,7 @@ pub(crate) fn execute(
         let mut reporter = Reporter::new(&station, &outlet, &attempt, &job);
         let work = AssertUnwindSafe(work(&station, &job, &mut reporter)).catch_unwind();
         let end = watch(work, &station, &attempt, &outlet, job.timeout).await;
+        let provider = reporter.provider();
         let ending = judge(end, &station, &attempt, &outlet, reporter, &job).await;
         let dropped = outlet.close();
         if dropped > 0 {
@@ -67,8 +69,7 @@ pub(crate) fn execute(
         match ending {
             Some(mut ending) => {
                 if let Ending::Settle(settlement) = &mut ending {
-                    let chosen = station.pool.providers.choose(&job.spec).ok();
-                    settlement.provider = chosen.map(|provider| provider.name().to_owned());
+                    settlement.provider = provider.map(str::to_owned);
                 }
                 let (task, age) = (job.spec.task, job.age);
                 // The settler is gone only with the process.
@@ -85,14 +86,10 @@ pub(crate) fn execute(
 }
 
 /// The attempt itself.
-async fn work(station: &Station, job: &ClaimedJob, reporter: &mut Reporter<'_>) -> Outcome {
+async fn work<'a>(station: &'a Station, job: &ClaimedJob, reporter: &mut Reporter<'a>) -> Outcome {
     let spec = &job.spec;
     let Some(kind) = Kind::of(&spec.task, &station.config) else {
         return Outcome::fail(ErrorCode::UnsupportedTask, "this worker does not know the task");
-    };
-    let provider = match station.pool.providers.choose(spec) {
-        Ok(provider) => provider,
-        Err(outcome) => return outcome,
     };
     let large;
     let input = match &job.input {
@@ -110,7 +107,7 @@ async fn work(station: &Station, job: &ClaimedJob, reporter: &mut Reporter<'_>) 
     let seed = job.grant.number();
     let attempt = tasks::Attempt { task: &spec.task, model, input, stream: spec.stream, seed };
     // On the heap: the future of a call to a provider is large, and this one is moved when it is spawned.
-    Box::pin(tasks::run(kind, &attempt, provider, reporter)).await
+    Box::pin(failover::run(kind, &attempt, &station.pool.providers, spec, reporter)).await
 }
 
 /// Reads an input that claim did not copy; as long as Redis is away, again.

@@ -115,6 +115,9 @@ impl PoolConfig {
     }
 }
 
+/// Most providers of one pool.
+const PROVIDERS_MAX: usize = 64;
+
 fn read_providers(from: &mut Section, mistakes: &mut Mistakes) -> Vec<String> {
     let key = from.key("providers");
     let absent = !from.names().iter().any(|name| name == "providers");
@@ -122,6 +125,9 @@ fn read_providers(from: &mut Section, mistakes: &mut Mistakes) -> Vec<String> {
     match &providers {
         None if absent => mistakes.add(&key, "is missing: name at least one provider"),
         Some(list) if list.is_empty() => mistakes.add(&key, "name at least one provider"),
+        Some(list) if list.len() > PROVIDERS_MAX => {
+            mistakes.add(&key, format!("names more than {PROVIDERS_MAX} providers"));
+        }
         Some(list) => {
             for (place, name) in list.iter().enumerate() {
                 if list[..place].contains(name) {

@@ -14,6 +14,8 @@ pub struct ProviderConfig {
     pub models: Vec<String>,
     /// The limit of one call; default 5 min.
     pub request_timeout: Duration,
+    /// Its share among neighbours in a pool's list that have one, 1 to 1000; `None`: its place alone counts.
+    pub weight: Option<u32>,
 }
 
 /// What a provider speaks.
@@ -61,7 +63,12 @@ impl ProviderConfig {
 
     /// A simulated provider that serves any model.
     pub fn simulated(settings: SimulatedProvider) -> Self {
-        Self { kind: ProviderKind::Simulated(settings), models: Vec::new(), request_timeout: Self::REQUEST_TIMEOUT }
+        Self::plain(ProviderKind::Simulated(settings))
+    }
+
+    /// A provider that serves any model, all else as by default.
+    pub fn plain(kind: ProviderKind) -> Self {
+        Self { kind, models: Vec::new(), request_timeout: Self::REQUEST_TIMEOUT, weight: None }
     }
 
     /// Reads a section; `None` where its kind is not known.
@@ -69,8 +76,10 @@ impl ProviderConfig {
         let kind = read_kind(&mut from, mistakes);
         let request_timeout = from.duration(mistakes, "request_timeout", &POSITIVE, Self::REQUEST_TIMEOUT);
         let models = from.texts(mistakes, "models").unwrap_or_default();
+        let weight = from.names().iter().any(|name| name == "weight");
+        let weight = weight.then(|| from.integer(mistakes, "weight", &(1..=1000), 1));
         from.finish(mistakes);
-        Some(Self { kind: kind?, models, request_timeout })
+        Some(Self { kind: kind?, models, request_timeout, weight })
     }
 }
 

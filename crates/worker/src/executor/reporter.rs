@@ -27,6 +27,8 @@ pub(super) struct Reporter<'a> {
     job: &'a ClaimedJob,
     /// The number of the last chunk.
     seq: u64,
+    /// Whose turn it is, or was last.
+    provider: Option<&'a str>,
     partial: Partial,
     progress: Option<Progress>,
     noted: Instant,
@@ -49,7 +51,18 @@ impl<'a> Reporter<'a> {
         job: &'a ClaimedJob,
     ) -> Self {
         let noted = attempt.begun;
-        Self { station, outlet, attempt, job, seq: 0, partial: Partial::new(), progress: None, noted }
+        let (provider, partial) = (None, Partial::new());
+        Self { station, outlet, attempt, job, seq: 0, provider, partial, progress: None, noted }
+    }
+
+    /// Notes whose turn it is.
+    pub(super) fn on_provider(&mut self, name: &'a str) {
+        self.provider = Some(name);
+    }
+
+    /// Whose turn it was last.
+    pub(super) fn provider(&self) -> Option<&'a str> {
+        self.provider
     }
 
     /// Whether anything was put out.

@@ -26,7 +26,7 @@ const HELLO: &[&str] = &[
 
 fn config(url: &str, api_key_env: Option<&str>) -> ProviderConfig {
     let http = HttpProvider { base_url: url.to_owned(), api_key_env: api_key_env.map(str::to_owned) };
-    ProviderConfig { kind: ProviderKind::OpenAi(http), models: Vec::new(), request_timeout: Duration::from_secs(10) }
+    ProviderConfig { request_timeout: Duration::from_secs(10), ..ProviderConfig::plain(ProviderKind::OpenAi(http)) }
 }
 
 fn provider(url: &str) -> Provider {
