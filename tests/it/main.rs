@@ -8,6 +8,7 @@ mod cost;
 mod fault;
 mod harness;
 mod lifecycle;
+mod metrics;
 mod queue;
 mod settings;
 mod tidy;

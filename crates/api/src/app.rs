@@ -48,7 +48,7 @@ impl App {
     /// Opens the queue, without a connection yet; the second part is to be run beside the server.
     pub(crate) fn new(config: Config, stopping: CancellationToken) -> Result<(Self, RedisWatch), crate::RunError> {
         let page = Page::install();
-        metrics::register_zeroes(&config);
+        metrics::start(&config);
         let queue = Queue::open(config.redis_url.expose(), PATIENCE)?;
         let probe = queue.separate(PROBE_PATIENCE)?;
         let of_pool = |(name, shards): (&PoolName, u16)| (name.clone(), shards, config.pools[name].durability);

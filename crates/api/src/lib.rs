@@ -74,7 +74,7 @@ async fn serve(listener: TcpListener, app: Arc<App>, stopping: CancellationToken
             tracing::debug!(%error, "TCP_NODELAY not set");
         }
     });
-    let upkeep = tokio::spawn(metrics_page::upkeep(stopping.clone()));
+    let upkeep = tokio::spawn(overshot_common::metrics::tend(stopping.clone()));
     // Made once: left to itself, the server puts the routes together again for each connection, and keeps them with it.
     let service = router::router(app).into_make_service();
     let server = axum::serve(listener, service).with_graceful_shutdown(stopping.clone().cancelled_owned());

@@ -2,27 +2,31 @@
 
 use std::time::Duration;
 
-use overshot_common::job::{Priority, Status};
 use overshot_common::metrics;
-use overshot_common::queue::PoolNumbers;
+use overshot_common::queue::ServerLook;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::handlers::pools::numbers;
 
-/// How long the queue's numbers are good for.
+/// How long the queue's numbers are good for, however many scrape.
 const FRESH: Duration = Duration::from_secs(1);
+/// How long what Redis says of itself is good for: it averages over that time.
+const LOOK_FRESH: Duration = Duration::from_secs(5);
 /// How long a scrape waits for them.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How often the recorder is tidied; without it histograms grow until the next scrape.
-const UPKEEP: Duration = Duration::from_secs(5);
 
-/// The page and when its gauges were last read.
+/// When the gauges were last read, and what Redis said of itself then.
 #[derive(Debug, Default)]
 pub(crate) struct Page {
-    read: Mutex<Option<Instant>>,
+    read: Mutex<Read>,
+}
+
+#[derive(Debug, Default)]
+struct Read {
+    numbers: Option<Instant>,
+    look: Option<(Instant, ServerLook)>,
 }
 
 impl Page {
@@ -35,23 +39,11 @@ impl Page {
     }
 }
 
-/// Tidies the recorder until `stopping`.
-pub(crate) async fn upkeep(stopping: CancellationToken) {
-    loop {
-        tokio::select! {
-            () = stopping.cancelled() => return,
-            () = tokio::time::sleep(UPKEEP) => {}
-        }
-        if let Some(recorder) = metrics::recorder() {
-            recorder.run_upkeep();
-        }
-    }
-}
-
 /// The page, with gauges at most a second old unless Redis does not answer.
 pub(crate) async fn render(app: &App) -> String {
-    let refreshed = tokio::time::timeout(PATIENCE, refresh(app)).await;
-    if refreshed.is_err() {
+    metrics::draining(app.stopping.is_cancelled());
+    if tokio::time::timeout(PATIENCE, refresh(app)).await.is_err() {
+        metrics::redis_up(false);
         tracing::debug!("gauges not refreshed in time");
     }
     metrics::recorder().map_or_else(String::new, |recorder| recorder.render())
@@ -59,7 +51,7 @@ pub(crate) async fn render(app: &App) -> String {
 
 async fn refresh(app: &App) {
     let mut read = app.page.read.lock().await;
-    if read.is_some_and(|at| at.elapsed() < FRESH) {
+    if read.numbers.is_some_and(|at| at.elapsed() < FRESH) {
         return;
     }
     let numbers = futures_util::future::join_all(
@@ -67,20 +59,19 @@ async fn refresh(app: &App) {
             .shards()
             .map(|pool| async move { (pool.0, numbers(&app.probe, pool, app.config.worker.liveness).await) }),
     );
+    let mut up = true;
     for (pool, numbers) in numbers.await {
-        let Ok(numbers) = numbers else { continue };
-        set(pool, &numbers);
+        match numbers {
+            Ok(numbers) => metrics::pool_numbers(pool, &numbers),
+            Err(_) => up = false,
+        }
     }
-    *read = Some(Instant::now());
-}
-
-fn set(pool: &overshot_common::ids::PoolName, numbers: &PoolNumbers) {
-    for (status, count) in Status::ALL.iter().zip(numbers.by_status) {
-        metrics::jobs(pool, *status, count);
+    metrics::redis_up(up);
+    read.numbers = Some(Instant::now());
+    if read.look.is_none_or(|(at, _)| at.elapsed() >= LOOK_FRESH)
+        && let Ok(look) = app.probe.look_at_server().await
+    {
+        metrics::server_load(&look.load_since(read.look.as_ref().map(|(_, before)| before)));
+        read.look = Some((Instant::now(), look));
     }
-    for (priority, count) in Priority::ALL.iter().zip(numbers.by_priority) {
-        metrics::queued_jobs(pool, *priority, count);
-    }
-    metrics::oldest_queued(pool, numbers.oldest_queued);
-    metrics::demand(pool, numbers.demand());
 }

@@ -1,29 +1,38 @@
-//! Every metric: its name, kind, unit, labels and help, and the only functions that change one.
+//! Every metric: its name, kind, unit, labels and help. [`record`] has the only functions that change one.
 //!
-//! Labels are `pool task model status code provider priority` and never a job, an owner or a tenant. Gauges of a
-//! whole queue come from every process: read them with `max by (pool)`, not `sum`.
+//! Labels are `pool task model status code provider priority`, beside them `script` and `version`, and never a job, an owner
+//! or a tenant. Gauges of a whole queue come from every API process: read them with `max by (pool)`, not `sum`.
 
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use metrics::{Unit, counter, gauge, histogram};
+use metrics::Unit;
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
-use crate::code::ErrorCode;
 use crate::config::Config;
 use crate::ids::PoolName;
-use crate::job::{Priority, Status};
 
+mod hot;
+pub mod record;
 #[cfg(test)]
 mod tests;
 mod zeroes;
 
-pub use zeroes::register_zeroes;
+pub use record::*;
 
 /// The label `code` of what went well.
 pub const CODE_OK: &str = "none";
 /// The label `model` of a model that the configuration does not name.
 pub const MODEL_OTHER: &str = "other";
+/// The label `task` of a task that the configuration does not name: another process' may.
+pub const TASK_OTHER: &str = "other";
+
+/// How often the recorder's histograms are folded: without it they grow until the next scrape.
+const FOLD_EVERY: Duration = Duration::from_secs(5);
+/// How often the event loop is asked how late it is.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// The upper bounds of every histogram, in seconds: from a queue hop to the longest job.
 pub const BUCKETS_SECONDS: &[f64] = &[
@@ -58,7 +67,11 @@ pub struct Metric {
 impl Metric {
     /// The unit, as the name tells it.
     pub fn unit(&self) -> Unit {
-        if self.name.ends_with("_seconds") { Unit::Seconds } else { Unit::Count }
+        match self.name {
+            name if name.ends_with("_seconds") => Unit::Seconds,
+            name if name.ends_with("_bytes") => Unit::Bytes,
+            _ => Unit::Count,
+        }
     }
 }
 
@@ -79,64 +92,49 @@ macro_rules! metrics {
 
 metrics! {
     JOBS_SUBMITTED = Counter "jobs_submitted_total" ["pool", "task"] "Jobs accepted";
-    JOBS_FINISHED = Counter "jobs_finished_total" ["pool", "task", "status", "code"] "Jobs that reached a terminal status";
     SUBMIT_REFUSED = Counter "submit_refused_total" ["pool", "code"] "Submits refused, by the code of the answer";
     QUEUE_WAIT = Histogram "queue_wait_seconds" ["pool"] "From the time a job was due to its claim";
-    JOB_DURATION = Histogram "job_duration_seconds" ["pool", "task", "status"] "From accepted to terminal";
     TIME_TO_FIRST_TOKEN = Histogram "time_to_first_token_seconds" ["pool", "model"] "From the start of an attempt to its first chunk";
+    ATTEMPT_DURATION = Histogram "attempt_duration_seconds" ["pool", "task"] "From the claim to the end of an attempt that counts";
     ATTEMPTS = Counter "attempts_total" ["pool", "code"] "Attempts ended; code none went well";
+    SETTLE_DURATION = Histogram "settle_duration_seconds" ["pool"] "From the end of an attempt to its outcome being written";
+    JOBS_FINISHED = Counter "jobs_finished_total" ["pool", "task", "status", "code"] "Jobs that a worker or a reaper brought to a terminal status";
+    JOB_DURATION = Histogram "job_duration_seconds" ["pool", "task", "status"] "From accepted to terminal";
+    RETRIED = Counter "retried_total" ["pool", "code"] "Failed attempts after which the job runs again";
+    HANDED_BACK = Counter "handed_back_total" ["pool"] "Attempts returned to the queue uncounted, by a worker that drains or lost touch with Redis";
+    SNOOZED = Counter "snoozed_total" ["pool"] "Attempts put off uncounted, because the provider was full, limited or asleep";
     RECLAIMED = Counter "reclaimed_total" ["pool"] "Jobs taken from a worker that died or fell silent";
     LEASE_LOST = Counter "lease_lost_total" ["pool"] "Leases that a worker found lost while it still ran the job";
     SETTLE_ABANDONED = Counter "settle_abandoned_total" ["pool"] "Outcomes that could not be written before the lease was over";
-    JOBS = Gauge "jobs" ["pool", "status"] "Jobs by status";
-    QUEUED_JOBS = Gauge "queued_jobs" ["pool", "priority"] "Jobs in a stream, waiting for a claim";
-    OLDEST_QUEUED = Gauge "oldest_queued_seconds" ["pool"] "Age of the job that waits longest";
-    DEMAND = Gauge "demand" ["pool"] "Queued, due and running jobs: the number to scale on";
-    WORKER_SLOTS = Gauge "worker_slots" ["pool"] "Jobs that this worker can run at once";
-    WORKER_SLOTS_BUSY = Gauge "worker_slots_busy" ["pool"] "Jobs that this worker runs now";
     TOKENS_PROMPT = Counter "tokens_prompt_total" ["pool", "model"] "Prompt tokens that providers counted";
     TOKENS_COMPLETION = Counter "tokens_completion_total" ["pool", "model"] "Completion tokens that providers counted";
     CHUNKS_PUBLISHED = Counter "chunks_published_total" ["pool"] "Chunks kept and published";
     CHUNKS_DROPPED = Counter "chunks_dropped_total" ["pool"] "Chunks that could not be published or passed the cap of their job";
-    REDIS_ERRORS = Counter "redis_errors_total" [] "Redis commands that failed";
-    REDIS_RECONNECTS = Counter "redis_reconnects_total" [] "Connections to Redis made anew";
     PROMOTED = Counter "promoted_total" ["pool"] "Due jobs moved into a stream by this process";
     EXPIRED = Counter "expired_total" ["pool"] "Jobs ended by this process for waiting past their deadline";
     PRUNED = Counter "pruned_total" ["pool"] "Ended jobs forgotten by this process";
+    JOBS = Gauge "jobs" ["pool", "status"] "Jobs by status";
+    QUEUED_JOBS = Gauge "queued_jobs" ["pool", "priority"] "Jobs in a stream, waiting for a claim";
+    QUEUED_BYTES = Gauge "queued_bytes" ["pool"] "Bytes of input that wait";
+    OLDEST_QUEUED = Gauge "oldest_queued_seconds" ["pool"] "Age of the job that waits longest";
+    DEMAND = Gauge "demand" ["pool"] "Queued, due and running jobs: the number to scale on";
+    LIVE_WORKERS = Gauge "live_workers" ["pool"] "Workers that beat lately";
+    PAUSED = Gauge "paused" ["pool"] "1 while claims are stopped";
+    WORKER_SLOTS = Gauge "worker_slots" ["pool"] "Jobs that this worker can run at once";
+    WORKER_SLOTS_BUSY = Gauge "worker_slots_busy" ["pool"] "Jobs that this worker runs now";
+    DRAINING = Gauge "draining" [] "1 while this process drains";
+    REDIS_UP = Gauge "redis_up" [] "1 while Redis answers this process";
+    REDIS_CALL_DURATION = Histogram "redis_call_duration_seconds" ["script"] "Round trip of a script, tries and reconnects included";
+    REDIS_ERRORS = Counter "redis_errors_total" [] "Redis commands that failed";
+    REDIS_RECONNECTS = Counter "redis_reconnects_total" [] "Connections to Redis made anew";
+    REDIS_SCRIPT_MEAN = Gauge "redis_script_mean_seconds" [] "Time that a script took within Redis, the mean since the look before";
+    REDIS_SCRIPT_RATIO = Gauge "redis_script_busy_ratio" [] "Share of its time that Redis spent in scripts since the look before; of a cluster, the mean of its nodes";
+    REDIS_USED_MEMORY = Gauge "redis_used_memory_bytes" [] "Memory that Redis uses; of a cluster, the fullest node";
+    REDIS_MAX_MEMORY = Gauge "redis_max_memory_bytes" [] "Memory that Redis may use, 0 without a limit";
     HTTP_REQUESTS = Counter "http_requests_total" ["status"] "HTTP requests answered";
     HTTP_REQUEST_DURATION = Histogram "http_request_duration_seconds" [] "From the request's head to the head of the answer";
-}
-
-/// Why a submit was refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
-    /// The pool's admission limits are reached.
-    QueueFull,
-    /// The concurrency key is held.
-    RunAlreadyActive,
-    /// The same idempotency key came with another body.
-    IdempotencyKeyReused,
-    /// Nobody serves the pool and the caller would not wait.
-    NoLiveWorker,
-    /// Redis is away or unfit, or the process drains.
-    Unavailable,
-}
-
-impl Refusal {
-    /// Every reason.
-    pub const ALL: [Self; 5] =
-        [Self::QueueFull, Self::RunAlreadyActive, Self::IdempotencyKeyReused, Self::NoLiveWorker, Self::Unavailable];
-
-    /// The label `code`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::QueueFull => "queue_full",
-            Self::RunAlreadyActive => "run_already_active",
-            Self::IdempotencyKeyReused => "idempotency_key_reused",
-            Self::NoLiveWorker => "no_live_worker",
-            Self::Unavailable => "unavailable",
-        }
-    }
+    EVENT_LOOP_LAG = Histogram "event_loop_lag_seconds" [] "How late a timer of this process fired";
+    BUILD_INFO = Gauge "build_info" ["version"] "1; the version is in the label";
 }
 
 fn builder() -> Result<PrometheusBuilder, BuildError> {
@@ -154,6 +152,31 @@ pub fn recorder() -> Option<&'static PrometheusHandle> {
         Some(handle)
     };
     RECORDER.get_or_init(install).as_ref()
+}
+
+/// Makes every series that the configuration names, at 0, where this process has a recorder of its own.
+pub fn start(config: &Config) {
+    if recorder().is_some() {
+        zeroes::register_zeroes(config);
+        hot::keep(config);
+    }
+}
+
+/// Folds the recorder's histograms and measures how late timers fire, until `stopping`.
+pub async fn tend(stopping: CancellationToken) {
+    let Some(recorder) = recorder() else { return };
+    let mut folded = Instant::now();
+    loop {
+        let due = Instant::now() + LOOK_EVERY;
+        if stopping.run_until_cancelled(tokio::time::sleep_until(due)).await.is_none() {
+            return;
+        }
+        event_loop_lag(due.elapsed());
+        if folded.elapsed() >= FOLD_EVERY {
+            folded = Instant::now();
+            recorder.run_upkeep();
+        }
+    }
 }
 
 /// Tells the recorder unit and help of every metric.
@@ -174,144 +197,4 @@ pub fn describe_all() {
 pub fn model_label<'a>(config: &'a Config, pool: &PoolName, model: Option<&str>) -> &'a str {
     let mut named = config.providers_of_pool(pool).flat_map(|(_, provider)| &provider.models);
     model.and_then(|model| named.find(|named| *named == model)).map_or(MODEL_OTHER, String::as_str)
-}
-
-/// A job was accepted. `task` is a built-in or a configured name.
-pub fn job_submitted(pool: &PoolName, task: &str) {
-    counter!(JOBS_SUBMITTED, "pool" => text(pool), "task" => task.to_owned()).increment(1);
-}
-
-/// A job reached a terminal status, `duration` after it was accepted.
-pub fn job_finished(pool: &PoolName, task: &str, status: Status, code: Option<ErrorCode>, duration: Duration) {
-    let (pool, task, status) = (text(pool), task.to_owned(), status.as_str());
-    let code = code_label(code);
-    counter!(JOBS_FINISHED, "pool" => pool.clone(), "task" => task.clone(), "status" => status, "code" => code)
-        .increment(1);
-    histogram!(JOB_DURATION, "pool" => pool, "task" => task, "status" => status).record(duration);
-}
-
-/// A submit was refused.
-pub fn submit_refused(pool: &PoolName, refusal: Refusal) {
-    counter!(SUBMIT_REFUSED, "pool" => text(pool), "code" => refusal.as_str()).increment(1);
-}
-
-/// A job was claimed, so long after it was due.
-pub fn queue_wait(pool: &PoolName, waited: Duration) {
-    histogram!(QUEUE_WAIT, "pool" => text(pool)).record(waited);
-}
-
-/// The first chunk of an attempt came, so long after its start. `model` is a [`model_label`].
-pub fn time_to_first_token(pool: &PoolName, model: &str, time: Duration) {
-    histogram!(TIME_TO_FIRST_TOKEN, "pool" => text(pool), "model" => model.to_owned()).record(time);
-}
-
-/// An attempt ended; `None` is success.
-pub fn attempt_ended(pool: &PoolName, code: Option<ErrorCode>) {
-    counter!(ATTEMPTS, "pool" => text(pool), "code" => code_label(code)).increment(1);
-}
-
-/// Jobs were taken from a dead worker.
-pub fn reclaimed(pool: &PoolName, count: u64) {
-    add(RECLAIMED, pool, count);
-}
-
-/// A worker found a lease lost.
-pub fn lease_lost(pool: &PoolName) {
-    add(LEASE_LOST, pool, 1);
-}
-
-/// An outcome could not be written before the lease was over.
-pub fn settle_abandoned(pool: &PoolName) {
-    add(SETTLE_ABANDONED, pool, 1);
-}
-
-/// Sets how many jobs have `status`.
-pub fn jobs(pool: &PoolName, status: Status, count: u64) {
-    gauge!(JOBS, "pool" => text(pool), "status" => status.as_str()).set(as_f64(count));
-}
-
-/// Sets how many jobs wait with `priority`.
-pub fn queued_jobs(pool: &PoolName, priority: Priority, count: u64) {
-    gauge!(QUEUED_JOBS, "pool" => text(pool), "priority" => priority.as_str()).set(as_f64(count));
-}
-
-/// Sets the age of the job that waits longest; zero when none waits.
-pub fn oldest_queued(pool: &PoolName, age: Duration) {
-    gauge!(OLDEST_QUEUED, "pool" => text(pool)).set(age.as_secs_f64());
-}
-
-/// Sets the number to scale on.
-pub fn demand(pool: &PoolName, count: u64) {
-    gauge!(DEMAND, "pool" => text(pool)).set(as_f64(count));
-}
-
-/// Sets how many jobs this worker can run and runs.
-pub fn worker_slots(pool: &PoolName, slots: u64, busy: u64) {
-    gauge!(WORKER_SLOTS, "pool" => text(pool)).set(as_f64(slots));
-    gauge!(WORKER_SLOTS_BUSY, "pool" => text(pool)).set(as_f64(busy));
-}
-
-/// A provider counted tokens. `model` is a [`model_label`].
-pub fn tokens(pool: &PoolName, model: &str, prompt: u64, completion: u64) {
-    let (pool, model) = (text(pool), model.to_owned());
-    counter!(TOKENS_PROMPT, "pool" => pool.clone(), "model" => model.clone()).increment(prompt);
-    counter!(TOKENS_COMPLETION, "pool" => pool, "model" => model).increment(completion);
-}
-
-/// Chunks were kept and published.
-pub fn chunks_published(pool: &PoolName, count: u64) {
-    add(CHUNKS_PUBLISHED, pool, count);
-}
-
-/// Chunks were lost to the cap or to Redis being away.
-pub fn chunks_dropped(pool: &PoolName, count: u64) {
-    add(CHUNKS_DROPPED, pool, count);
-}
-
-/// A Redis command failed.
-pub fn redis_error() {
-    counter!(REDIS_ERRORS).increment(1);
-}
-
-/// A connection to Redis was made anew.
-pub fn redis_reconnect() {
-    counter!(REDIS_RECONNECTS).increment(1);
-}
-
-/// Due jobs were moved into a stream.
-pub fn promoted(pool: &PoolName, count: u64) {
-    add(PROMOTED, pool, count);
-}
-
-/// Jobs were ended for waiting past their deadline.
-pub fn expired(pool: &PoolName, count: u64) {
-    add(EXPIRED, pool, count);
-}
-
-/// Ended jobs were forgotten.
-pub fn pruned(pool: &PoolName, count: u64) {
-    add(PRUNED, pool, count);
-}
-
-/// A request was answered with `status`, 100 to 599.
-pub fn http_request(status: u16, duration: Duration) {
-    counter!(HTTP_REQUESTS, "status" => status.to_string()).increment(1);
-    histogram!(HTTP_REQUEST_DURATION).record(duration);
-}
-
-fn add(name: &'static str, pool: &PoolName, count: u64) {
-    counter!(name, "pool" => text(pool)).increment(count);
-}
-
-fn text(pool: &PoolName) -> String {
-    pool.as_str().to_owned()
-}
-
-fn code_label(code: Option<ErrorCode>) -> &'static str {
-    code.map_or(CODE_OK, ErrorCode::as_str)
-}
-
-/// Counts pass 2^53 never.
-fn as_f64(count: u64) -> f64 {
-    count as f64
 }

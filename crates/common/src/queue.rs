@@ -23,6 +23,7 @@ mod list;
 mod read;
 mod record;
 mod scripts;
+mod server;
 mod submit;
 mod upkeep;
 mod work;
@@ -35,8 +36,10 @@ pub use fitness::Unfit;
 pub use list::{Cursor, Filter, Page};
 pub use read::{KeyView, PoolNumbers, WorkerInfo};
 pub use scripts::Clock;
+pub(crate) use scripts::NAMES as SCRIPTS;
 #[cfg(feature = "sabotage")]
 pub use scripts::Sabotage;
+pub use server::{ServerLoad, ServerLook};
 pub use submit::{Limits, NewJob, Reservation, Submitted};
 pub use upkeep::{Promoted, ReclaimPolicy, Reclaimed};
 pub use work::{Claim, ClaimedJob, Held, Output, Renewal, Settled, Settlement, Verdict};
@@ -137,7 +140,10 @@ impl Queue {
         let mut command = script.command(shard);
         args(&mut command);
         tracing::trace!(script = script.name, %shard, "run");
-        self.inner.link.eval(script, &command).await
+        let begun = tokio::time::Instant::now();
+        let answer = self.inner.link.eval(script, &command).await;
+        crate::metrics::redis_call(script.name, begun.elapsed());
+        answer
     }
 
     /// Publishes what became of jobs that somebody watches, as `watched` of the scripts names them. Best effort: readers

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::ids::{JobId, PoolName, Shard};
-use crate::job::Status;
+use crate::job::{Job, Status};
 use crate::metrics;
 use crate::queue::{self, Queue, ReclaimPolicy, Reclaimed};
 use crate::task::chat;
@@ -131,7 +131,7 @@ impl Upkeep {
         metrics::reclaimed(&shard.pool, reclaimed.jobs.len() as u64);
         for (id, status) in &reclaimed.jobs {
             if status.is_terminal()
-                && let Err(error) = Box::pin(self.keep_partial(id)).await
+                && let Err(error) = Box::pin(self.tell_ended(id)).await
             {
                 tracing::debug!(%error, job.id = %id, "partial output not kept");
             }
@@ -141,9 +141,18 @@ impl Upkeep {
         }
     }
 
+    /// Counts a job that the reaper ended, and keeps what it had put out.
+    async fn tell_ended(&self, id: &JobId) -> Result<(), queue::Error> {
+        let Some(job) = self.queue.get(id, false).await? else { return Ok(()) };
+        let code = job.error.as_ref().map(|error| error.code);
+        let lived = job.completed_at.unwrap_or(job.created_at).duration_since(job.created_at);
+        metrics::job_finished(&id.shard.pool, &job.task, job.status, code, lived.unsigned_abs());
+        if job.result.is_none() { self.keep_partial(&job).await } else { Ok(()) }
+    }
+
     /// Makes what a job had put out its result, where its holder is gone and cannot.
-    async fn keep_partial(&self, id: &JobId) -> Result<(), queue::Error> {
-        let Some(job) = self.queue.get(id, false).await?.filter(|job| job.result.is_none()) else { return Ok(()) };
+    async fn keep_partial(&self, job: &Job) -> Result<(), queue::Error> {
+        let id = &job.id;
         let (mut texts, mut after) = (Vec::new(), None);
         loop {
             let page = self.queue.chunks(id, after).await?;
@@ -157,7 +166,7 @@ impl Upkeep {
                 }
             }
         }
-        if let Some(result) = chat::partial_result(&texts, &job) {
+        if let Some(result) = chat::partial_result(&texts, job) {
             self.queue.keep(id, &result).await?;
         }
         Ok(())

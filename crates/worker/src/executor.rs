@@ -194,7 +194,7 @@ async fn judge(
         }
         None => verdict::cancelled(&attempt.held, reporter.partial(model)),
     };
-    verdict::measure(&station.pool.name, &ending);
+    verdict::measure(&station.pool.name, &job.spec.task, &ending, attempt.begun.elapsed());
     Some(ending)
 }
 

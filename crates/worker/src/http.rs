@@ -1,7 +1,6 @@
 //! The worker's own port: `/healthz`, `/readyz` and `/metrics`.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -14,9 +13,6 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::runner::health::Health;
-
-/// How often the recorder's histograms are folded.
-const RECORDER_UPKEEP: Duration = Duration::from_secs(5);
 
 /// Answers until `shutdown`.
 pub(crate) async fn serve(
@@ -48,14 +44,5 @@ async fn render(State(health): State<Arc<Health>>) -> impl IntoResponse {
     match metrics::recorder() {
         Some(recorder) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], recorder.render()).into_response(),
         None => StatusCode::NOT_FOUND.into_response(),
-    }
-}
-
-/// Keeps the recorder's memory small between scrapes, until `shutdown`.
-pub(crate) async fn tend_recorder(shutdown: CancellationToken) {
-    let Some(recorder) = metrics::recorder() else { return };
-    let mut tick = tokio::time::interval(RECORDER_UPKEEP);
-    while shutdown.run_until_cancelled(tick.tick()).await.is_some() {
-        recorder.run_upkeep();
     }
 }

@@ -77,15 +77,13 @@ impl Runner {
         kill: CancellationToken,
         listener: TcpListener,
     ) -> anyhow::Result<()> {
-        if metrics::recorder().is_some() {
-            metrics::register_zeroes(&self.config);
-        }
+        metrics::start(&self.config);
         tracing::info!(addr = %listener.local_addr()?, worker.id = %self.worker, "overshot-worker listening");
         let health = Arc::new(Health::new(self.worker.clone()));
         let ended = CancellationToken::new();
         let _end_with_us = ended.clone().drop_guard();
         tokio::spawn(crate::http::serve(listener, health.clone(), ended.clone()));
-        tokio::spawn(crate::http::tend_recorder(ended.clone()));
+        tokio::spawn(metrics::tend(ended.clone()));
         tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
             () = kill.cancelled() => return Ok(()),

@@ -3,15 +3,17 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::code::ErrorCode;
+use crate::job::Status;
 
-const LABELS: [&str; 7] = ["pool", "task", "model", "status", "code", "provider", "priority"];
+const LABELS: [&str; 9] = ["pool", "task", "model", "status", "code", "provider", "priority", "script", "version"];
 
-fn page(act: impl FnOnce(&Config)) -> String {
-    let config = Config::load(None, []).unwrap();
+/// The page of a process that has just started.
+fn first_page() -> String {
     let recorder = builder().unwrap().build_recorder();
     metrics::with_local_recorder(&recorder, || {
         describe_all();
-        act(&config);
+        zeroes::register_zeroes(&Config::load(None, []).unwrap());
     });
     recorder.handle().render()
 }
@@ -24,7 +26,7 @@ fn label_names(line: &str) -> BTreeSet<String> {
 
 #[test]
 fn every_metric_is_on_the_page_from_the_start_with_help_type_and_its_own_labels() {
-    let page = page(register_zeroes);
+    let page = first_page();
     for metric in ALL {
         let name = metric.name;
         let kind = format!("{:?}", metric.kind).to_lowercase();
@@ -37,7 +39,8 @@ fn every_metric_is_on_the_page_from_the_start_with_help_type_and_its_own_labels(
         let declared: BTreeSet<_> = metric.labels.iter().map(|label| (*label).to_owned()).collect();
         for line in lines {
             assert_eq!(label_names(line), declared, "{line}");
-            assert!(line.ends_with(" 0"), "{line}");
+            let zero = if name == BUILD_INFO { " 1" } else { " 0" };
+            assert!(line.ends_with(zero), "{line}");
         }
     }
 }
@@ -52,28 +55,48 @@ fn names_carry_prefix_and_unit_and_labels_are_those_of_the_contract() {
     }
 }
 
+// The only one that uses the recorder of the process.
 #[test]
-fn what_happens_adds_no_series_to_those_at_zero() {
+fn what_happens_is_counted_and_adds_no_series_to_those_at_zero() {
     let series = |page: &str| -> BTreeSet<String> {
         page.lines().filter_map(|line| Some(line.rsplit_once(' ')?.0.to_owned())).collect()
     };
-    let zeroes = series(&page(register_zeroes));
-    let happened = page(|config| {
-        let pool = config.default_pool().unwrap();
-        let second = Duration::from_secs(1);
-        job_submitted(pool, "chat");
-        job_finished(pool, "chat", Status::Completed, None, second);
-        job_finished(pool, "chat", Status::Failed, Some(ErrorCode::BadInput), second);
-        submit_refused(pool, Refusal::QueueFull);
-        attempt_ended(pool, Some(ErrorCode::Timeout));
-        queue_wait(pool, second);
-        time_to_first_token(pool, model_label(config, pool, Some("made-up")), second);
-        tokens(pool, model_label(config, pool, None), 3, 4);
-        worker_slots(pool, 8, 2);
-        http_request(202, second);
-    });
-    assert!(happened.contains("overshot_tokens_prompt_total{pool=\"chat\",model=\"other\"} 3\n"), "{happened}");
-    assert!(happened.contains("overshot_job_duration_seconds_sum{pool=\"chat\",task=\"chat\",status=\"failed\"} 1\n"));
-    let new: Vec<_> = series(&happened).difference(&zeroes).cloned().collect();
+    let config = Config::load(None, []).unwrap();
+    let (pool, second) = (config.default_pool().unwrap(), Duration::from_secs(1));
+    start(&config);
+    let zeroes = series(&recorder().unwrap().render());
+    job_submitted(pool, "chat");
+    job_finished(pool, "chat", Status::Completed, None, second);
+    job_finished(pool, "chat", Status::Failed, Some(ErrorCode::BadInput), second);
+    job_finished(pool, "another process' task", Status::Failed, Some(ErrorCode::Unknown), second);
+    job_finished(&"elsewhere".parse().unwrap(), "chat", Status::Completed, None, second);
+    submit_refused(pool, Refusal::QueueFull);
+    attempt_ended(pool, "chat", Some(ErrorCode::Timeout), second);
+    attempt_ended(pool, "chat", None, second);
+    settled(pool, second);
+    retried(pool, Some(ErrorCode::Timeout));
+    handed_back(pool);
+    snoozed(pool);
+    queue_wait(pool, second);
+    time_to_first_token(pool, model_label(&config, pool, Some("made-up")), second);
+    tokens(pool, model_label(&config, pool, None), 3, 4);
+    worker_slots(pool, 8, 2);
+    pool_numbers(pool, &crate::queue::PoolNumbers::default());
+    redis_call("claim", second);
+    http_request(202, second);
+    let page = recorder().unwrap().render();
+    for line in [
+        "overshot_tokens_prompt_total{pool=\"chat\",model=\"other\"} 3",
+        "overshot_job_duration_seconds_sum{pool=\"chat\",task=\"chat\",status=\"failed\"} 1",
+        "overshot_jobs_finished_total{pool=\"chat\",task=\"chat\",status=\"completed\",code=\"none\"} 1",
+        "overshot_jobs_finished_total{pool=\"chat\",task=\"other\",status=\"failed\",code=\"unknown\"} 1",
+        "overshot_attempts_total{pool=\"chat\",code=\"timeout\"} 1",
+        "overshot_attempts_total{pool=\"chat\",code=\"none\"} 1",
+        "overshot_redis_call_duration_seconds_count{script=\"claim\"} 1",
+        "overshot_jobs_submitted_total{pool=\"chat\",task=\"chat\"} 1",
+    ] {
+        assert!(page.lines().any(|found| found == line), "{line}\n{page}");
+    }
+    let new: Vec<_> = series(&page).difference(&zeroes).cloned().collect();
     assert!(new.is_empty(), "{new:?}");
 }

@@ -2,11 +2,14 @@
 
 use metrics::{counter, gauge, histogram};
 
+use super::hot::{self, Pool, attempts, finished, finished_after};
+use super::record::{add, code_label, jobs, queued_jobs, text};
 use super::{
-    ATTEMPTS, CHUNKS_DROPPED, CHUNKS_PUBLISHED, DEMAND, EXPIRED, HTTP_REQUEST_DURATION, HTTP_REQUESTS, JOB_DURATION,
-    JOBS_FINISHED, JOBS_SUBMITTED, LEASE_LOST, MODEL_OTHER, OLDEST_QUEUED, PROMOTED, PRUNED, QUEUE_WAIT, RECLAIMED,
-    REDIS_ERRORS, REDIS_RECONNECTS, Refusal, SETTLE_ABANDONED, SUBMIT_REFUSED, TIME_TO_FIRST_TOKEN, WORKER_SLOTS,
-    WORKER_SLOTS_BUSY, add, code_label, jobs, queued_jobs, text, tokens,
+    BUILD_INFO, CHUNKS_DROPPED, DEMAND, DRAINING, EVENT_LOOP_LAG, EXPIRED, HANDED_BACK, HTTP_REQUEST_DURATION,
+    HTTP_REQUESTS, LEASE_LOST, LIVE_WORKERS, OLDEST_QUEUED, PAUSED, PROMOTED, PRUNED, QUEUED_BYTES, RECLAIMED,
+    REDIS_ERRORS, REDIS_MAX_MEMORY, REDIS_RECONNECTS, REDIS_SCRIPT_MEAN, REDIS_SCRIPT_RATIO, REDIS_UP,
+    REDIS_USED_MEMORY, RETRIED, Refusal, SETTLE_ABANDONED, SNOOZED, SUBMIT_REFUSED, TASK_OTHER, WORKER_SLOTS,
+    WORKER_SLOTS_BUSY,
 };
 use crate::code::ErrorCode;
 use crate::config::{Config, TaskKind};
@@ -15,67 +18,64 @@ use crate::job::{Priority, Status};
 
 /// Statuses that HTTP answers bear; each exists at 0 from the start.
 const HTTP_STATUSES: &[&str] = &["200", "202", "400", "401", "404", "405", "409", "413", "422", "429", "500", "503"];
+/// Counters of a pool alone.
+const OF_POOL: [&str; 9] =
+    [HANDED_BACK, SNOOZED, RECLAIMED, LEASE_LOST, SETTLE_ABANDONED, CHUNKS_DROPPED, PROMOTED, EXPIRED, PRUNED];
 
 /// Makes every series that the configuration names, at 0: an absent series makes an alert silent.
-pub fn register_zeroes(config: &Config) {
+pub(super) fn register_zeroes(config: &Config) {
     for pool in config.pools.keys() {
+        // Making its handles makes the series.
+        drop(Pool::new(config, pool));
         zero_pool(pool);
-        for model in config.models_of_pool(pool).into_iter().chain([MODEL_OTHER]) {
-            tokens(pool, model, 0, 0);
-            drop(histogram!(TIME_TO_FIRST_TOKEN, "pool" => text(pool), "model" => model.to_owned()));
-        }
-        let own = config.tasks.iter().filter(|(_, task)| task.pool.as_ref().is_none_or(|own| own == pool));
-        let built_in = TaskKind::ALL.iter().map(|(name, _)| *name);
-        for task in built_in.chain(own.map(|(name, _)| name.as_str())) {
-            zero_task(pool, task);
-        }
+        tasks_of(config, pool).for_each(|task| zero_task(pool, task));
     }
-    counter!(REDIS_ERRORS).absolute(0);
-    counter!(REDIS_RECONNECTS).absolute(0);
+    crate::queue::SCRIPTS.iter().for_each(|script| drop(hot::redis_call(script)));
+    for name in [REDIS_ERRORS, REDIS_RECONNECTS] {
+        counter!(name).absolute(0);
+    }
+    for name in [DRAINING, REDIS_UP, REDIS_SCRIPT_MEAN, REDIS_SCRIPT_RATIO, REDIS_USED_MEMORY, REDIS_MAX_MEMORY] {
+        gauge!(name).set(0.0);
+    }
     for status in HTTP_STATUSES {
         counter!(HTTP_REQUESTS, "status" => *status).absolute(0);
     }
     drop(histogram!(HTTP_REQUEST_DURATION));
+    drop(histogram!(EVENT_LOOP_LAG));
+    gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+}
+
+/// The tasks that may run in a pool, by label: the built-in ones, those configured for it, and the rest as one.
+pub(super) fn tasks_of<'a>(config: &'a Config, pool: &'a PoolName) -> impl Iterator<Item = &'a str> {
+    let own = config.tasks.iter().filter(move |(_, task)| task.pool.as_ref().is_none_or(|own| own == pool));
+    let built_in = TaskKind::ALL.iter().map(|(name, _)| *name);
+    built_in.chain(own.map(|(name, _)| name.as_str())).chain([TASK_OTHER])
 }
 
 fn zero_pool(pool: &PoolName) {
-    for name in [RECLAIMED, LEASE_LOST, SETTLE_ABANDONED, CHUNKS_PUBLISHED, CHUNKS_DROPPED, PROMOTED, EXPIRED, PRUNED] {
-        add(name, pool, 0);
-    }
-    for name in [OLDEST_QUEUED, DEMAND, WORKER_SLOTS, WORKER_SLOTS_BUSY] {
+    OF_POOL.iter().for_each(|name| add(name, pool, 0));
+    for name in [QUEUED_BYTES, OLDEST_QUEUED, DEMAND, LIVE_WORKERS, PAUSED, WORKER_SLOTS, WORKER_SLOTS_BUSY] {
         gauge!(name, "pool" => text(pool)).set(0.0);
     }
     for refusal in Refusal::ALL {
         counter!(SUBMIT_REFUSED, "pool" => text(pool), "code" => refusal.as_str()).absolute(0);
     }
-    for code in [None].into_iter().chain(ErrorCode::ALL.iter().copied().map(Some)) {
-        counter!(ATTEMPTS, "pool" => text(pool), "code" => code_label(code)).absolute(0);
+    for code in ErrorCode::ALL {
+        attempts(pool, Some(*code)).absolute(0);
+        counter!(RETRIED, "pool" => text(pool), "code" => code_label(Some(*code))).absolute(0);
     }
     Status::ALL.iter().for_each(|status| jobs(pool, *status, 0));
     Priority::ALL.iter().for_each(|priority| queued_jobs(pool, *priority, 0));
-    drop(histogram!(QUEUE_WAIT, "pool" => text(pool)));
 }
 
 fn zero_task(pool: &PoolName, task: &str) {
-    let zero = |status: Status, code| {
-        let labels = [
-            ("pool", text(pool)),
-            ("task", task.to_owned()),
-            ("status", status.as_str().to_owned()),
-            ("code", code_label(code).to_owned()),
-        ];
-        counter!(JOBS_FINISHED, &labels).absolute(0);
-    };
-    counter!(JOBS_SUBMITTED, "pool" => text(pool), "task" => task.to_owned()).absolute(0);
-    zero(Status::Completed, None);
-    zero(Status::Cancelled, Some(ErrorCode::Cancelled));
-    zero(Status::Expired, Some(ErrorCode::QueueTimeout));
+    finished(pool, task, Status::Cancelled, Some(ErrorCode::Cancelled)).absolute(0);
+    finished(pool, task, Status::Expired, Some(ErrorCode::QueueTimeout)).absolute(0);
     let ends_otherwise = [ErrorCode::Cancelled, ErrorCode::QueueTimeout];
     for code in ErrorCode::ALL.iter().filter(|code| !ends_otherwise.contains(code)) {
-        zero(Status::Failed, Some(*code));
+        finished(pool, task, Status::Failed, Some(*code)).absolute(0);
     }
     for status in Status::ALL.iter().filter(|status| status.is_terminal()) {
-        let status = status.as_str();
-        drop(histogram!(JOB_DURATION, "pool" => text(pool), "task" => task.to_owned(), "status" => status));
+        drop(finished_after(pool, task, *status));
     }
 }

@@ -49,6 +49,9 @@ const LIBRARY: [&str; 6] = [
 /// Makes the set of all scripts: name, whether it may run out of memory.
 macro_rules! scripts {
     ($($name:ident: $flags:literal;)*) => {
+        /// The name of every script.
+        pub(crate) const NAMES: &[&str] = &[$(stringify!($name),)*];
+
         /// Every script.
         #[derive(Debug)]
         pub(crate) struct Scripts {

@@ -1,5 +1,7 @@
 //! From what an attempt came to, to what becomes of the job. Pure but for the metrics.
 
+use std::time::Duration;
+
 use overshot_common::code::ErrorCode;
 use overshot_common::config::RetryPolicy;
 use overshot_common::ids::PoolName;
@@ -33,7 +35,7 @@ pub(super) fn cancelled(held: &Held, partial: Option<Box<RawValue>>) -> Ending {
 }
 
 /// Counts the attempt, unless it does not count.
-pub(super) fn measure(pool: &PoolName, ending: &Ending) {
+pub(super) fn measure(pool: &PoolName, task: &str, ending: &Ending, duration: Duration) {
     let Ending::Settle(settlement) = ending else { return };
     let code = match &settlement.verdict {
         Verdict::Completed(_) => None,
@@ -42,13 +44,11 @@ pub(super) fn measure(pool: &PoolName, ending: &Ending) {
     if let Some(code) = code {
         tracing::debug!(code = %code, "attempt failed");
     }
-    metrics::attempt_ended(pool, code);
+    metrics::attempt_ended(pool, task, code, duration);
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use overshot_common::ids::JobId;
 
     use super::*;

@@ -79,7 +79,9 @@ impl Health {
 
     /// Sets the gauges.
     pub(crate) fn measure(&self) {
+        metrics::draining(self.draining());
         let stations = self.stations.get().map_or(&[][..], Vec::as_slice);
+        metrics::redis_up(!stations.is_empty() && self.away().is_empty());
         for shards in stations.chunk_by(|one, next| one.shard.pool == next.shard.pool) {
             let busy: usize = shards.iter().map(|station| station.registry.len()).sum();
             let pool = &shards[0].pool;

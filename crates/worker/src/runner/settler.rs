@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use overshot_common::code::ErrorCode;
+use overshot_common::ids::PoolName;
 use overshot_common::job::JobError;
 use overshot_common::metrics;
 use overshot_common::queue::{Error, Held, Settled, Settlement, Verdict};
@@ -110,18 +111,28 @@ async fn call(station: &Station, batch: &Batch) -> Result<Vec<Settled>, Error> {
 }
 
 fn acknowledged(station: &Station, batch: Batch, answers: &[Settled]) {
-    let pool = &station.pool.name;
+    let (pool, now) = (&station.pool.name, Instant::now());
     for (place, ended) in batch.receipts().iter().enumerate() {
+        metrics::settled(pool, now - ended.since);
         match answers.get(place) {
             Some(Settled::Now(status)) if status.is_terminal() => {
-                let duration = ended.age + ended.attempt.begun.elapsed();
+                let duration = ended.age + (now - ended.attempt.begun);
                 metrics::job_finished(pool, &ended.task, *status, batch.code(place), duration);
             }
+            Some(Settled::Now(_)) => runs_again(pool, &batch, place),
             Some(Settled::Lost) => metrics::lease_lost(pool),
-            _ => {}
+            Some(Settled::Before(_)) | None => {}
         }
     }
     release(station, batch);
+}
+
+fn runs_again(pool: &PoolName, batch: &Batch, place: usize) {
+    match batch {
+        Batch::Settle(..) => metrics::retried(pool, batch.code(place)),
+        Batch::HandBack(..) => metrics::handed_back(pool),
+        Batch::Snooze(..) => metrics::snoozed(pool),
+    }
 }
 
 fn abandoned(station: &Station, batch: Batch, error: &Error) {

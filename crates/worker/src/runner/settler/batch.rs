@@ -1,7 +1,7 @@
 //! What the settler sends in one call.
 
 use super::{Arc, Attempt, OwnedSemaphorePermit};
-use super::{Duration, Ended, Ending, ErrorCode, Held, JobError, Settlement, VecDeque, Verdict};
+use super::{Duration, Ended, Ending, ErrorCode, Held, Instant, JobError, Settlement, VecDeque, Verdict};
 
 /// Most outcomes and bytes of one call.
 const ITEMS: usize = 100;
@@ -13,6 +13,8 @@ pub(super) struct Receipt {
     pub(super) attempt: Arc<Attempt>,
     pub(super) task: String,
     pub(super) age: Duration,
+    /// When the settler got it.
+    pub(super) since: Instant,
     pub(super) slot: OwnedSemaphorePermit,
 }
 
@@ -72,14 +74,14 @@ impl Batch {
 /// Outcomes that wait for a call, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Gathered {
-    waiting: VecDeque<Ended>,
+    waiting: VecDeque<(Instant, Ended)>,
     bytes: usize,
 }
 
 impl Gathered {
     pub(super) fn push(&mut self, ended: Ended) {
         self.bytes += bytes(&ended);
-        self.waiting.push_back(ended);
+        self.waiting.push_back((Instant::now(), ended));
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -94,7 +96,7 @@ impl Gathered {
     /// Takes what fits into one call: from the oldest on, as long as they are of its kind. Not empty.
     pub(super) fn take(&mut self) -> Batch {
         let (mut settlements, mut held, mut receipts, mut size) = (Vec::new(), Vec::new(), Vec::new(), 0);
-        while let Some(next) = self.waiting.front() {
+        while let Some((_, next)) = self.waiting.front() {
             let fits = receipts.is_empty() || (receipts.len() < ITEMS && size + bytes(next) <= BYTES);
             let same_kind = match next.ending {
                 Ending::Settle(_) => held.is_empty(),
@@ -104,12 +106,12 @@ impl Gathered {
             if !(fits && same_kind) {
                 break;
             }
-            let Some(ended) = self.waiting.pop_front() else { break };
+            let Some((since, ended)) = self.waiting.pop_front() else { break };
             size += bytes(&ended);
             self.bytes -= bytes(&ended);
             let Ended { attempt, ending, task, age, slot } = ended;
             let name = attempt.held.clone();
-            receipts.push(Receipt { attempt, task, age, slot });
+            receipts.push(Receipt { attempt, task, age, since, slot });
             match ending {
                 Ending::Settle(settlement) => settlements.push(settlement),
                 Ending::HandBack => held.push(name),
