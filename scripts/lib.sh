@@ -91,3 +91,27 @@ require_cargo() {
         die "cargo $found is too old: Rust $wanted or newer is needed (rustup toolchain install $wanted)."
     fi
 }
+
+# download_packages DIR SUITE PACKAGE...: their .deb files, from Debian's SUITE (empty: this machine's own, "-backports" as its
+# ending: that one first). With package lists of its own, so that this machine's stay as they are; the mirror is the one it uses already.
+download_packages() {
+    local dir=$1 suite=$2 sources own mirror options
+    shift 2
+    have apt-get || return 1
+    own=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
+    # shellcheck disable=SC2016 # the dollar is apt's
+    mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 2>/dev/null | grep -v security | sort -u | head -n 1)
+    [[ -n $own && -n $mirror ]] || return 1
+    case $suite in
+        '') suite=$own ;;
+        -backports) suite=$own-backports ;;
+    esac
+    sources=$dir/sources.list
+    printf 'deb %s %s main\n' "$mirror" "$suite" >"$sources"
+    [[ $suite != *-backports ]] || printf 'deb %s %s main\n' "$mirror" "$own" >>"$sources"
+    mkdir -p "$dir/lists/partial"
+    options=(-qq -o "Dir::Etc::SourceList=$sources" -o Dir::Etc::SourceParts=/dev/null -o "Dir::State::Lists=$dir/lists"
+        -o APT::Sandbox::User=root)
+    apt-get "${options[@]}" update || return 1
+    (cd "$dir" && apt-get "${options[@]}" -t "$suite" download "$@")
+}
