@@ -1,5 +1,6 @@
 """What the tests of this folder share: where things are, and the chart rendered with values of one's own."""
 
+import functools
 import json
 import os
 import pathlib
@@ -50,8 +51,13 @@ def run(*arguments: object) -> subprocess.CompletedProcess:
 
 def helm_template(values: dict, helm: str | None = None, release: str = "rel") -> subprocess.CompletedProcess:
     """`helm template`, whatever it answers."""
+    return _helm_template(json.dumps(values), helm, release)
+
+
+@functools.cache
+def _helm_template(values: str, helm: str | None, release: str) -> subprocess.CompletedProcess:
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
-        json.dump(values, file)
+        file.write(values)
         file.flush()
         program = BIN / (helm or HELMS[0])
         return run(program, "template", release, CHART, "--namespace", "ns", "--values", file.name)
