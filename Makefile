@@ -14,7 +14,7 @@ demo: ## run a job on a real model, kill the worker of another one, show both; t
 test: ## run every test
 	@scripts/test
 
-test-matrix: ## the queue and fault tests against Redis 7.0, Redis 8.2, Valkey 8 and Valkey 9
+test-matrix: ## the queue and fault tests against Redis 7.0, 8.2, Valkey 8, 9; all end-to-end tests in cluster mode
 	@scripts/test-matrix
 
 check: ## format, lints, docs, dependency policy

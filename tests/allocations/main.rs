@@ -37,7 +37,7 @@ struct Allowed {
 #[test]
 fn a_job_allocates_no_more_on_the_clients_side_than_it_did() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let redis = runtime.block_on(RedisServer::options().without_persistence().start());
+    let redis = runtime.block_on(RedisServer::options().standalone().without_persistence().start());
     let queue = Queue::open(&redis.url(), Duration::from_secs(10)).unwrap();
     let shard = "chat".parse::<PoolName>().unwrap().place();
     let mut least = [AllocationInfo { count_total: u64::MAX, bytes_total: u64::MAX, ..AllocationInfo::default() }; 3];

@@ -1,6 +1,7 @@
 //! A redis-server of a test's own: its own folder, its own socket, killed and removed at the end.
 //!
-//! `OVERSHOT_TEST_REDIS_SERVER` names another program than `redis-server`: `scripts/test-matrix`.
+//! `OVERSHOT_TEST_REDIS_SERVER` names another program than `redis-server`, and `OVERSHOT_TEST_REDIS_MODE=cluster` makes each
+//! server a cluster of one node, so that every test runs over that code path too: `scripts/test-matrix`.
 
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
@@ -10,12 +11,13 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, RedisResult, Value};
 use tempfile::TempDir;
 
-use crate::PATIENCE;
+use crate::{PATIENCE, assert_eventually};
 
 /// How a [`RedisServer`] is set up.
 #[derive(Debug, Clone)]
 pub struct RedisOptions {
     tcp: bool,
+    cluster: bool,
     extra: Vec<String>,
     appendonly: bool,
     fsync: &'static str,
@@ -27,6 +29,7 @@ impl Default for RedisOptions {
     fn default() -> Self {
         Self {
             tcp: false,
+            cluster: std::env::var_os("OVERSHOT_TEST_REDIS_MODE").is_some_and(|mode| mode == "cluster"),
             extra: Vec::new(),
             appendonly: true,
             fsync: "everysec",
@@ -41,6 +44,14 @@ impl RedisOptions {
     #[must_use]
     pub fn tcp(mut self) -> Self {
         self.tcp = true;
+        self
+    }
+
+    /// One server alone whatever `OVERSHOT_TEST_REDIS_MODE` says: for tests of how servers stand to each other, and of what a
+    /// cluster has not.
+    #[must_use]
+    pub fn standalone(mut self) -> Self {
+        self.cluster = false;
         self
     }
 
@@ -90,7 +101,7 @@ impl RedisOptions {
     /// Sets everything up, but leaves it stopped until [`RedisServer::restart`].
     pub fn stopped(self) -> RedisServer {
         let dir = tempfile::Builder::new().prefix("overshot-redis-").tempdir().expect("a temporary folder");
-        let port = if self.tcp { free_port() } else { 0 };
+        let port = if self.tcp || self.cluster { free_port() } else { 0 };
         RedisServer { options: self, dir, port, child: None }
     }
 }
@@ -117,11 +128,11 @@ impl RedisServer {
 
     /// Where clients find it.
     pub fn url(&self) -> String {
-        if self.options.tcp {
-            format!("redis://127.0.0.1:{}/0", self.port)
-        } else {
-            format!("unix://{}", self.socket())
-        }
+        if self.options.cluster { format!("redis+cluster://127.0.0.1:{}", self.port) } else { self.node_url() }
+    }
+
+    fn node_url(&self) -> String {
+        if self.port != 0 { format!("redis://127.0.0.1:{}/0", self.port) } else { format!("unix://{}", self.socket()) }
     }
 
     /// The TCP port; 0 without TCP.
@@ -167,6 +178,15 @@ impl RedisServer {
             assert!(start.elapsed() < PATIENCE, "redis-server does not answer: {}", self.log());
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+        if self.options.cluster {
+            // The second time it has them; both times it takes a moment until it serves them.
+            let _ = self.command(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]).await;
+            let is_whole = async || {
+                let info = self.cli(&["CLUSTER", "INFO"]).await;
+                redis::from_redis_value::<String>(info).is_ok_and(|info| info.contains("cluster_state:ok"))
+            };
+            assert_eventually!(is_whole().await, PATIENCE);
+        }
     }
 
     /// A connection that waits long enough for a busy machine.
@@ -199,7 +219,8 @@ impl RedisServer {
     async fn try_connect(&self) -> RedisResult<MultiplexedConnection> {
         let config =
             AsyncConnectionConfig::new().set_connection_timeout(Some(PATIENCE)).set_response_timeout(Some(PATIENCE));
-        let mut connection = Client::open(self.url())?.get_multiplexed_async_connection_with_config(&config).await?;
+        let mut connection =
+            Client::open(self.node_url())?.get_multiplexed_async_connection_with_config(&config).await?;
         // While it loads its AOF it answers LOADING.
         redis::cmd("PING").query_async::<()>(&mut connection).await?;
         Ok(connection)
@@ -217,6 +238,9 @@ impl RedisServer {
         command.args(["--repl-diskless-sync-delay", "0"]);
         if let Some(limit) = &self.options.maxmemory {
             command.args(["--maxmemory", limit]);
+        }
+        if self.options.cluster {
+            command.args(["--cluster-enabled", "yes", "--cluster-port", &free_port().to_string()]);
         }
         command.args(&self.options.extra);
         if !self.options.tcp {

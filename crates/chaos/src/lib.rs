@@ -5,6 +5,7 @@
 pub mod checker;
 pub mod drain;
 pub mod fleet;
+pub mod forget;
 pub mod log;
 pub mod nemesis;
 pub mod provider;

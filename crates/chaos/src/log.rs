@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
+use crate::forget::Holding;
+
 mod fault;
 
 pub use fault::Fault;
@@ -131,6 +133,13 @@ pub enum What {
     Mended {
         /// How many.
         count: u64,
+    },
+    /// The retention of all jobs is over.
+    Forgotten {
+        /// What Redis held before the first job.
+        before: Holding,
+        /// What it holds now.
+        after: Holding,
     },
     /// A process panicked.
     Panicked {

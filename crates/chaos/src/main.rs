@@ -30,6 +30,10 @@ struct Arguments {
     /// As many runs, each with the next seed.
     #[arg(long, default_value_t = 1)]
     runs: u64,
+    /// Waits at the end until the retention of all jobs is over, some two minutes, and looks what Redis still holds. No job
+    /// has an idempotency key then, since those hold their jobs for a day.
+    #[arg(long)]
+    forget: bool,
     /// Also writes the whole log of the last run into this file.
     #[arg(long)]
     log: Option<PathBuf>,
@@ -48,6 +52,7 @@ async fn main() -> anyhow::Result<ExitCode> {
             apis: arguments.apis,
             workers: arguments.workers,
             clients: arguments.clients,
+            forget: arguments.forget,
             ..Options::default()
         };
         let outcome = run(&options).await?;

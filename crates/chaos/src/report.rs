@@ -140,6 +140,18 @@ fn write_head(text: &mut String, options: &Options, history: &History, verdict: 
     let mended: u64 =
         history.events.iter().map(|e| if let What::Mended { count } = &e.what { *count } else { 0 }).sum();
     writeln!(text, "      {mended} entries mended by the audit")?;
+    for event in &history.events {
+        if let What::Forgotten { before, after } = &event.what {
+            writeln!(
+                text,
+                "after the retention: {} keys of jobs (before {}), {} KB in all keys (before {})",
+                after.keys,
+                before.keys,
+                after.bytes >> 10,
+                before.bytes >> 10
+            )?;
+        }
+    }
     writeln!(
         text,
         "left out: clock steps (redis-server does not run under libfaketime; tests/drill.rs steps the scripts' clock)"
@@ -198,7 +210,7 @@ fn write_life(text: &mut String, history: &History, job: &Name) -> std::fmt::Res
             What::Returned { call, .. } => calls.contains(call),
             What::RunEnded { run, .. } | What::Settled { run, .. } | What::Renewed { run, .. } => runs.contains(run),
             What::FaultBegan { .. } | What::FaultEnded { .. } => begun,
-            What::Leftover { .. } | What::Mended { .. } | What::Panicked { .. } => false,
+            What::Leftover { .. } | What::Forgotten { .. } | What::Mended { .. } | What::Panicked { .. } => false,
         };
         begun |= is_its_own;
         if is_its_own {

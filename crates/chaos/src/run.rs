@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep};
 use crate::checker::{self, Allowance, Verdict};
 use crate::drain;
 use crate::fleet::{Fleet, LEASE, LIVENESS};
+use crate::forget::{self, Holding};
 use crate::log::{Fault, History, Log, What};
 use crate::nemesis::Nemesis;
 use crate::workload::Workload;
@@ -29,6 +30,8 @@ pub struct Options {
     pub faults: Vec<Fault>,
     /// How long the fleet may take to work off what it has, once all is whole.
     pub drain: Duration,
+    /// Whether to wait until the retention of all jobs is over, some time after the drain, and to look what is left.
+    pub forget: bool,
 }
 
 impl Default for Options {
@@ -41,9 +44,13 @@ impl Default for Options {
             clients: 4,
             faults: Fault::MADE.to_vec(),
             drain: Duration::from_secs(60),
+            forget: false,
         }
     }
 }
+
+/// How long the look at all jobs after the drain may take.
+const LOOK: Duration = Duration::from_secs(60);
 
 /// What came of a run.
 #[derive(Debug)]
@@ -70,13 +77,22 @@ pub async fn run(options: &Options) -> anyhow::Result<Outcome> {
     let mut fleet = Fleet::start(Arc::clone(&log), options.apis, options.workers).await?;
     let stalls = tokio::spawn(note_stalls(Arc::clone(&log)));
     let end = Instant::now() + options.time;
-    let workload = Workload::new(Arc::clone(&log), fleet.endpoints.clone(), options.seed);
+    let before = Holding::look(&fleet).await?;
+    // The drain is over by then, and all ends are looked at.
+    let retention_ends = end + options.drain + LOOK;
+    let mut workload = Workload::new(Arc::clone(&log), fleet.endpoints.clone(), options.seed);
+    if options.forget {
+        workload.keep_until(retention_ends);
+    }
     let clients = tokio::spawn(workload.run(options.clients, end, end + options.drain));
     Nemesis::new(&mut fleet, &log, options.seed).run(&options.faults, end).await?;
     drain::heal(&fleet).await?;
     clients.await?;
     drain::wait_until_idle(&fleet, Instant::now() + options.drain).await;
     drain::sweep(&fleet, &log).await?;
+    if options.forget {
+        forget::wait_and_compare(&fleet, &log, before, retention_ends).await?;
+    }
     stalls.abort();
     drop(fleet);
     let history = log.history();

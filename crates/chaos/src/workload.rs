@@ -33,13 +33,21 @@ pub struct Workload {
     log: Arc<Log>,
     endpoints: Endpoints,
     seed: u64,
+    /// Until when ended jobs are kept, where not for the pool's time.
+    keep_until: Option<Instant>,
     followers: Arc<Semaphore>,
 }
 
 impl Workload {
     /// Clients of these APIs.
     pub fn new(log: Arc<Log>, endpoints: Endpoints, seed: u64) -> Self {
-        Self { log, endpoints, seed, followers: Arc::new(Semaphore::new(FOLLOWED)) }
+        Self { log, endpoints, seed, keep_until: None, followers: Arc::new(Semaphore::new(FOLLOWED)) }
+    }
+
+    /// Has the retention of every job that ends at once end at `then`, and that of another as much later as it took. No
+    /// job has an idempotency key then: those hold their jobs for a day.
+    pub fn keep_until(&mut self, then: Instant) {
+        self.keep_until = Some(then);
     }
 
     /// Submits with as many clients until `submit_until`, follows what was accepted until `follow_until`.
@@ -57,7 +65,10 @@ impl Workload {
         let mut jobs = JoinSet::new();
         while Instant::now() < submit_until {
             let name: Name = format!("j{client}-{}", self.log.number("job")).into();
-            let sketch = sketch(&mut random, &name);
+            let mut sketch = sketch(&mut random, &name);
+            if let Some(then) = self.keep_until {
+                sketch.forgotten_after(then.duration_since(Instant::now()));
+            }
             let luck = random.random();
             let permit = Arc::clone(&self.followers).acquire_owned().await.expect("it is never closed");
             let this = self.clone();

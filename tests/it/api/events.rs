@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures_util::StreamExt;
 use serde_json::{Value, json};
-use support::{Event, Fleet, OpenAiStub, Reply};
+use support::{Event, Fleet, FleetOptions, OpenAiStub, RedisServer, Reply};
 use tokio::sync::Semaphore;
 
 use crate::settings::{chat, stubbed};
@@ -149,7 +149,7 @@ async fn pub_sub_carries_the_same_events() {
     let stub = OpenAiStub::start().await;
     let gate = Arc::new(Semaphore::new(0));
     stub.push(Reply::echo_gated(0, &gate));
-    let fleet = Fleet::start(stubbed(&stub, "")).await;
+    let fleet = FleetOptions::new(stubbed(&stub, "")).redis(RedisServer::options().standalone()).start().await;
     let client = &fleet.client;
     let id = client.submit(&chat("one two")).await;
     let mut pubsub = redis::Client::open(fleet.redis.url()).unwrap().get_async_pubsub().await.unwrap();

@@ -27,7 +27,7 @@ pub(super) struct Counted {
 impl Counted {
     /// Scripts are loaded, streams and groups made, the doorbell full: what comes then is the same for every job.
     pub(super) async fn start() -> Self {
-        let redis = RedisServer::options().without_persistence().start().await;
+        let redis = RedisServer::options().standalone().without_persistence().start().await;
         let queue = Queue::open(&redis.url(), Duration::from_secs(10)).unwrap();
         let shard = "chat".parse::<PoolName>().unwrap().place();
         let mut counted = Self { queue, shard, redis, claims: 0 };

@@ -83,7 +83,7 @@ async fn scripts() -> Scripts {
 /// One worker, and room for many jobs that cost it nothing.
 async fn no_op_fleet() -> Fleet {
     let config = simulated("", "tokens = 0").replace("concurrency = 4", "concurrency = 1000");
-    FleetOptions::new(config).start().await
+    FleetOptions::new(config).redis(RedisServer::options().standalone()).start().await
 }
 
 /// How often an idle worker looks without a ring, at most: a claim and a new wait each time.

@@ -20,7 +20,7 @@ fn plain(text: &str) -> serde_json::Value {
 }
 
 async fn tcp() -> RedisServer {
-    RedisServer::options().tcp().start().await
+    RedisServer::options().standalone().tcp().start().await
 }
 
 /// Makes `replica` follow the server at `port`.

@@ -156,7 +156,7 @@ impl Index {
                         index.windows[*place].ended = at;
                     }
                 }
-                What::Leftover { .. } | What::Mended { .. } | What::Panicked { .. } => {}
+                What::Leftover { .. } | What::Forgotten { .. } | What::Mended { .. } | What::Panicked { .. } => {}
             }
         }
         index

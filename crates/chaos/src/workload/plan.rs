@@ -29,6 +29,17 @@ pub struct Sketch {
     pub runs_again: bool,
 }
 
+impl Sketch {
+    /// Has the job be kept for this long after its end.
+    pub fn forgotten_after(&mut self, time: Duration) {
+        self.body["result_ttl"] = format!("{}ms", time.as_millis()).into();
+        if let Some(members) = self.body.as_object_mut() {
+            members.remove("idempotency_key");
+        }
+        (self.is_idempotent, self.is_sent_twice) = (false, false);
+    }
+}
+
 /// Enough to outlast any time for which the provider is down.
 const MANY_ATTEMPTS: u64 = 60;
 
