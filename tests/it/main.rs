@@ -5,6 +5,7 @@
 
 mod api;
 mod cost;
+mod embedding;
 mod fault;
 mod harness;
 mod lifecycle;

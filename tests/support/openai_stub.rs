@@ -1,4 +1,4 @@
-//! A chat server of the OpenAI dialect that answers by script and keeps what it was asked.
+//! A chat and embedding server of the OpenAI dialect that answers by script and keeps what it was asked.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -19,7 +19,7 @@ use crate::PATIENCE;
 
 mod reply;
 
-pub use reply::Reply;
+pub use reply::{DIMENSIONS, Reply, vector_of};
 
 /// A server in the test's own process. It answers with the queued replies, then with the standing one, which at first
 /// is [`Reply::echo`].
@@ -106,6 +106,12 @@ impl OpenAiStub {
     pub async fn wait_for(&self, count: usize) -> Seen {
         self.wait(PATIENCE, "requests", |counts| counts.requests >= count).await;
         self.shared.script().seen[count - 1].clone()
+    }
+
+    /// The texts of each embedding request so far, in order.
+    pub fn batches(&self) -> Vec<Vec<String>> {
+        let texts = |seen: Seen| serde_json::from_value(seen.body["input"].clone()).unwrap_or_default();
+        self.seen().into_iter().map(texts).collect()
     }
 
     /// Waits until the client has closed `count` requests before their answer was complete.

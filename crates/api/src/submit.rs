@@ -5,7 +5,7 @@ use overshot_common::ids::{JobId, PoolName};
 use overshot_common::job::{Job, JobSpec};
 use overshot_common::metrics::{self, Refusal};
 use overshot_common::queue::{NewJob, Reservation, Submitted};
-use overshot_common::task::chat;
+use overshot_common::task::{chat, embedding};
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
@@ -49,8 +49,8 @@ pub(crate) fn task<'a>(config: &'a Config, name: &str) -> Result<Task<'a>, ApiEr
         (None, None) => return Err(ApiError::unprocessable("unknown_task", "task", "is no known task")),
     };
     match task.kind {
-        TaskKind::Chat => Ok(task),
-        TaskKind::Embedding | TaskKind::Transcription => {
+        TaskKind::Chat | TaskKind::Embedding => Ok(task),
+        TaskKind::Transcription => {
             Err(ApiError::unprocessable("unsupported_task", "task", "is of a kind that is not supported yet"))
         }
     }
@@ -60,7 +60,8 @@ pub(crate) fn task<'a>(config: &'a Config, name: &str) -> Result<Task<'a>, ApiEr
 pub(crate) fn check_input(kind: TaskKind, input: &RawValue) -> Result<(), ApiError> {
     match kind {
         TaskKind::Chat => Ok(chat::validate(input)?),
-        TaskKind::Embedding | TaskKind::Transcription => Ok(()),
+        TaskKind::Embedding => Ok(embedding::validate(input)?),
+        TaskKind::Transcription => Ok(()),
     }
 }
 

@@ -3,6 +3,7 @@
 //! Pure: the API judges a submit with it, the worker builds the provider's request with it, so both agree.
 
 pub mod chat;
+pub mod embedding;
 
 /// An input that its task cannot take.
 ///

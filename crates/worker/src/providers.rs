@@ -12,16 +12,19 @@ use serde_json::value::RawValue;
 use crate::tasks::Sink;
 
 mod answer;
+mod embed;
 mod failure;
 mod openai;
 mod simulated;
 
 pub(crate) use answer::{Answer, ToolCalls};
+pub use embed::{EmbedOutput, EmbedRequest, EmbedUsage};
 pub use failure::{ProviderFailure, Then};
 
 /// One configured provider. Shared by all jobs of a process; its connections are kept and used again.
 pub struct Provider {
     name: String,
+    batch_size: u32,
     backend: Backend,
 }
 
@@ -45,7 +48,7 @@ impl Provider {
             ProviderKind::Simulated(settings) => Ok(Backend::Simulated(simulated::Simulated::new(settings, limit))),
         };
         let backend = backend.map_err(|mistake| format!("providers.{name}.{mistake}"))?;
-        Ok(Self { name: name.to_owned(), backend })
+        Ok(Self { name: name.to_owned(), batch_size: config.batch_size, backend })
     }
 
     /// Its name in the configuration.

@@ -12,6 +12,7 @@ use crate::outcome::Outcome;
 use crate::providers::Provider;
 
 mod chat;
+mod embedding;
 mod partial;
 #[cfg(test)]
 pub(crate) mod recorder;
@@ -38,7 +39,7 @@ pub trait Sink: Send {
     /// What the attempt is at now.
     fn phase(&mut self, phase: Phase);
 
-    /// How far the attempt is: `done` of `total` (where known), in `unit` (`chunks`). Called for every piece of output,
+    /// How far the attempt is: `done` of `total` (where known), in `unit` (`chunks`, `texts`). Called for every piece of output,
     /// of jobs without a stream too, so that a stalled attempt can be told from a long one.
     fn progress(&mut self, done: u64, total: Option<u64>, unit: &'static str);
 
@@ -52,6 +53,8 @@ pub trait Sink: Send {
 pub enum Kind {
     /// A chat completion.
     Chat,
+    /// Vectors of texts.
+    Embedding,
 }
 
 impl Kind {
@@ -61,7 +64,8 @@ impl Kind {
         let named = || config.tasks.get(task).map(|task| task.kind);
         match TaskKind::builtin(task).or_else(named)? {
             TaskKind::Chat => Some(Self::Chat),
-            TaskKind::Embedding | TaskKind::Transcription => None,
+            TaskKind::Embedding => Some(Self::Embedding),
+            TaskKind::Transcription => None,
         }
     }
 }
@@ -75,5 +79,6 @@ impl Kind {
 pub async fn run(kind: Kind, attempt: &Attempt<'_>, provider: &Provider, sink: &mut impl Sink) -> Outcome {
     match kind {
         Kind::Chat => chat::run(attempt, provider, sink).await,
+        Kind::Embedding => embedding::run(attempt, provider, sink).await,
     }
 }

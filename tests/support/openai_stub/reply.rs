@@ -28,6 +28,8 @@ enum Kind {
         headers: Vec<(String, String)>,
         body: String,
     },
+    /// The vectors of the request's texts.
+    Vectors,
     Hang,
 }
 
@@ -68,6 +70,11 @@ impl Reply {
     pub fn status(status: u16, headers: &[(&str, &str)], body: &str) -> Self {
         let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         Self(Kind::Plain { status, headers, body: body.to_owned() })
+    }
+
+    /// A vector for each text of an embedding request: see [`vector_of`].
+    pub fn vectors() -> Self {
+        Self(Kind::Vectors)
     }
 
     /// Takes the request and never answers.
@@ -138,6 +145,10 @@ impl Reply {
                 pending.complete();
                 return plain(status, &headers, body);
             }
+            Kind::Vectors => {
+                pending.complete();
+                return plain(200, &[], embeddings(request));
+            }
             Kind::Echo { gate } => echo_steps(request, gate),
             Kind::Stream(steps) => steps,
         };
@@ -188,6 +199,28 @@ fn plain(status: u16, headers: &[(String, String)], body: String) -> Response {
     }
     let body = stream::iter([Ok::<_, Infallible>(Bytes::from(body))]);
     response.body(Body::from_stream(body)).expect("a test names valid headers")
+}
+
+/// The vector that the stub gives a text, of [`DIMENSIONS`] numbers unless the request wants other many; JSON carries them
+/// without loss.
+pub fn vector_of(text: &str, dimensions: usize) -> Vec<f32> {
+    let hash = text.bytes().fold(7_u32, |hash, byte| hash.wrapping_mul(31).wrapping_add(u32::from(byte)));
+    (0..dimensions as u32).map(|place| (hash.wrapping_mul(place + 1) % 1_000_003) as f32).collect()
+}
+
+/// How many numbers the stub's vectors have.
+pub const DIMENSIONS: usize = 4;
+
+/// The answer in numbers, whatever form was asked for, as some servers give it.
+fn embeddings(request: &Value) -> String {
+    let dimensions = request["dimensions"].as_u64().map_or(DIMENSIONS, |wanted| wanted as usize);
+    let texts = request["input"].as_array().cloned().unwrap_or_default();
+    let texts: Vec<&str> = texts.iter().filter_map(Value::as_str).collect();
+    let datum = |(index, text): (usize, &&str)| json!({ "object": "embedding", "index": index, "embedding": vector_of(text, dimensions) });
+    let data: Vec<Value> = texts.iter().enumerate().map(datum).collect();
+    let tokens = texts.len();
+    json!({ "object": "list", "model": "stub-model", "data": data, "usage": { "prompt_tokens": tokens, "total_tokens": tokens } })
+        .to_string()
 }
 
 fn echo_steps(request: &Value, gate: Option<(usize, Arc<Semaphore>)>) -> Vec<Step> {

@@ -61,8 +61,8 @@ fn names_and_defaults_are_resolved_at_submit() {
 fn what_the_configuration_does_not_know_is_refused_by_name() {
     for (members, status, param) in [
         (r#""task":"nope""#, 422, "task"),
-        (r#""task":"embedding","pool":"chat""#, 422, "task"),
-        (r#""task":"vectors""#, 422, "task"),
+        (r#""task":"transcription","pool":"chat""#, 422, "task"),
+        (r#""task":"vectors""#, 422, "input.input"),
         (r#""task":"chat""#, 422, "pool"),
         (r#""task":"chat","pool":"nope""#, 404, "pool"),
         (r#""task":"chat","pool":"NO}PE""#, 404, "pool"),

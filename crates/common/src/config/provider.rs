@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::mistakes::Mistakes;
 use super::reader::{POSITIVE, Section};
+use crate::task::embedding::BATCH_MAX;
 
 /// One provider.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,6 +17,8 @@ pub struct ProviderConfig {
     pub request_timeout: Duration,
     /// Its share among neighbours in a pool's list that have one, 1 to 1000; `None`: its place alone counts.
     pub weight: Option<u32>,
+    /// Texts per call of an embedding job, 1 to 2048; default 32. A job's input may ask for another number.
+    pub batch_size: u32,
 }
 
 /// What a provider speaks.
@@ -61,6 +64,9 @@ impl ProviderConfig {
     /// The default of `request_timeout`.
     pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(300);
 
+    /// The default of `batch_size`.
+    pub const BATCH_SIZE: u32 = 32;
+
     /// A simulated provider that serves any model.
     pub fn simulated(settings: SimulatedProvider) -> Self {
         Self::plain(ProviderKind::Simulated(settings))
@@ -68,7 +74,8 @@ impl ProviderConfig {
 
     /// A provider that serves any model, all else as by default.
     pub fn plain(kind: ProviderKind) -> Self {
-        Self { kind, models: Vec::new(), request_timeout: Self::REQUEST_TIMEOUT, weight: None }
+        let request_timeout = Self::REQUEST_TIMEOUT;
+        Self { kind, models: Vec::new(), request_timeout, weight: None, batch_size: Self::BATCH_SIZE }
     }
 
     /// Reads a section; `None` where its kind is not known.
@@ -78,8 +85,9 @@ impl ProviderConfig {
         let models = from.texts(mistakes, "models").unwrap_or_default();
         let weight = from.names().iter().any(|name| name == "weight");
         let weight = weight.then(|| from.integer(mistakes, "weight", &(1..=1000), 1));
+        let batch_size = from.integer(mistakes, "batch_size", &(1..=BATCH_MAX), Self::BATCH_SIZE);
         from.finish(mistakes);
-        Some(Self { kind: kind?, models, request_timeout, weight })
+        Some(Self { kind: kind?, models, request_timeout, weight, batch_size })
     }
 }
 

@@ -1,7 +1,8 @@
-//! Chat completions over HTTP, as OpenAI defined them and vLLM, llama.cpp, Ollama and gateways serve them.
+//! Chat completions and embeddings over HTTP, as OpenAI defined them and vLLM, llama.cpp, Ollama and gateways serve them.
 //!
-//! A call asks for a stream and takes a plain JSON answer as well. Any error ends it: nothing is sent twice.
+//! A chat asks for a stream and takes a plain JSON answer as well. Any error ends it: nothing is sent twice.
 
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use overshot_common::code::ErrorCode;
@@ -15,6 +16,7 @@ use super::{ChatOutput, Output, ProviderFailure};
 use crate::tasks::Sink;
 
 mod answering;
+mod embedding;
 mod errors;
 mod retry_after;
 mod sse;
@@ -35,6 +37,9 @@ const ERROR_BYTES_MAX: usize = 64 << 10;
 pub(super) struct Client {
     http: reqwest::Client,
     url: Url,
+    embeddings: Url,
+    /// Whether the server refused to write vectors as base64.
+    numbers_only: AtomicBool,
     request_timeout: Duration,
 }
 
@@ -49,6 +54,7 @@ impl Client {
         let base = config.base_url.trim_end_matches('/');
         let suffix = if base.ends_with(suffix) { "" } else { suffix };
         let url = Url::parse(&format!("{base}{suffix}/chat/completions")).map_err(|_| "base_url: is not a URL")?;
+        let embeddings = embedding::url(&format!("{base}{suffix}"))?;
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream, application/json"));
@@ -64,7 +70,7 @@ impl Client {
             .no_proxy()
             .build()
             .map_err(|_| "base_url: no HTTP client can be made for it")?;
-        Ok(Self { http, url, request_timeout })
+        Ok(Self { http, url, embeddings, numbers_only: AtomicBool::new(false), request_timeout })
     }
 
     /// One chat completion, within `request_timeout` from the first byte sent to the last one read.

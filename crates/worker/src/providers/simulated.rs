@@ -14,6 +14,7 @@ use tokio::time::{sleep, timeout};
 use super::{ChatOutput, ChatRequest, Output, ProviderFailure};
 use crate::tasks::Sink;
 
+mod embedding;
 #[cfg(test)]
 mod tests;
 

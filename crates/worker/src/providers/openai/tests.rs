@@ -13,6 +13,7 @@ use self::server::{Seen, Server, Then, json as json_answer, stream};
 use crate::providers::{ChatOutput, ChatRequest, Provider, ProviderFailure};
 use crate::tasks::recorder::Recorder;
 
+mod embedding;
 mod failures;
 mod server;
 

@@ -32,7 +32,7 @@ fn a_task_is_known_by_its_name_its_alias_or_the_configuration() {
         [pools.chat]\nproviders = [\"sim\"]\n[providers.sim]\nkind = \"simulated\"\n";
     let config = Config::load(Some((Path::new("t.toml"), file)), []).unwrap();
     let known = ["chat", "llm_chat", "call_analysis", "index", "no_such"].map(|name| Kind::of(name, &config));
-    assert_eq!(known, [Some(Kind::Chat), Some(Kind::Chat), Some(Kind::Chat), None, None]);
+    assert_eq!(known, [Some(Kind::Chat), Some(Kind::Chat), Some(Kind::Chat), Some(Kind::Embedding), None]);
 }
 
 #[tokio::test]

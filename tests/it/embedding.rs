@@ -1,0 +1,3 @@
+//! Embedding jobs, over a provider that answers by script.
+
+mod basics;
