@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may stop where it stands")]
 
 mod api;
+mod cli;
 mod cost;
 mod embedding;
 mod fault;

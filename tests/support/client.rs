@@ -60,6 +60,11 @@ impl Client {
         Self { base: format!("http://{address}"), token: token.map(str::to_owned), http }
     }
 
+    /// Where the API is.
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
     /// The same API with another token.
     #[must_use]
     pub fn with_token(&self, token: Option<&str>) -> Self {

@@ -16,7 +16,7 @@ pub use chaos_proxy::ChaosProxy;
 pub use client::{Answer, Client, Event, Events};
 pub use fleet::{Fleet, FleetOptions};
 pub use openai_stub::{DIMENSIONS, OpenAiStub, Reply, Seen, vector_of};
-pub use process::{Process, Program};
+pub use process::{Process, Program, built};
 pub use redis_cluster::RedisCluster;
 pub use redis_server::{RedisOptions, RedisServer};
 pub use sentinels::Sentinels;

@@ -27,16 +27,21 @@ impl Program {
         }
     }
 
-    /// Its file, beside this program's own in the target folder.
+    /// Its file.
     fn path(self) -> PathBuf {
-        let own = std::env::current_exe().expect("a running program has a path");
-        // target/<profile>/deps/it-<hash>, or target/<profile>/overshot-chaos
-        let folder = own.parent().expect("a program lies in a folder");
-        let profile = if folder.ends_with("deps") { folder.parent().expect("deps lies in one") } else { folder };
-        let path = profile.join(self.name());
-        assert!(path.exists(), "{} is not built; type: make test (or cargo build --workspace --bins)", path.display());
-        path
+        built(self.name())
     }
+}
+
+/// The file of a program of ours, beside this one's own in the target folder.
+pub fn built(name: &str) -> PathBuf {
+    let own = std::env::current_exe().expect("a running program has a path");
+    // target/<profile>/deps/it-<hash>, or target/<profile>/overshot-chaos
+    let folder = own.parent().expect("a program lies in a folder");
+    let profile = if folder.ends_with("deps") { folder.parent().expect("deps lies in one") } else { folder };
+    let path = profile.join(name);
+    assert!(path.exists(), "{} is not built; type: make test (or cargo build --workspace --bins)", path.display());
+    path
 }
 
 /// A running program. Dropped, it is killed; an ERROR in its log that the test did not allow fails the test.

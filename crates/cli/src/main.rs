@@ -1,21 +1,46 @@
-//! The program `overshot`: a whole fleet on one machine.
+//! The program `overshot`: a whole fleet on one machine, and the operator's verbs for fleets anywhere.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line speaks to people")]
 
+mod api;
+mod dead;
 mod dev;
+mod failure;
+mod follow;
+mod jobs;
+mod output;
+mod pools;
 mod redis;
+mod submit;
+mod top;
+mod workers;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
+
+use api::{Api, Connection};
+use failure::{Exit, Failure};
 
 // The programs live on many small, short-lived allocations, made on one thread and freed on another.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  no answer from the API, or a failure on its side
+  2  wrong use or configuration
+  3  the job that was waited for did not complete
+  4  no such job, pool or worker
+  5  the token does not open this
+  6  the state does not allow it: ended, not ended, key held, queue full";
+
 /// A durable fleet of workers for AI-inference jobs.
 #[derive(Debug, Parser)]
-#[command(name = "overshot", version)]
+#[command(name = "overshot", version, after_help = EXIT_CODES)]
 struct Arguments {
+    #[command(flatten)]
+    connection: Connection,
     #[command(subcommand)]
     command: Command,
 }
@@ -24,25 +49,76 @@ struct Arguments {
 enum Command {
     /// Runs a redis-server, the API and a worker until Ctrl-C; started again, it goes on where it was.
     Dev(dev::Options),
+    /// Submits a job and prints its output as it comes.
+    Submit(Box<submit::Options>),
+    /// Lists, shows, follows, explains, cancels and retries jobs.
+    #[command(subcommand)]
+    Jobs(jobs::Verb),
+    /// Lists and retries jobs that failed or expired.
+    #[command(subcommand)]
+    Dead(dead::Verb),
+    /// Lists, pauses and resumes pools.
+    #[command(subcommand)]
+    Pools(pools::Verb),
+    /// Lists and drains workers.
+    #[command(subcommand)]
+    Workers(workers::Verb),
+    /// Shows the fleet at a glance, again and again.
+    Top(top::Options),
+    /// Prints what a shell needs to complete these commands.
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
 }
 
-/// Exit code of a wrong configuration.
-const MISCONFIGURED: u8 = 2;
-
 fn main() -> ExitCode {
-    let Command::Dev(options) = Arguments::parse().command;
-    let config = match dev::configuration(&options) {
+    let Arguments { connection, command } = Arguments::parse();
+    match command {
+        Command::Dev(options) => dev(&options),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Arguments::command(), "overshot", &mut std::io::stdout());
+            ExitCode::SUCCESS
+        }
+        verb => match operate(&connection, verb) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failure) => {
+                if failure.exit() != Exit::ReaderLeft {
+                    eprintln!("overshot: {failure}");
+                }
+                failure.exit().into()
+            }
+        },
+    }
+}
+
+fn dev(options: &dev::Options) -> ExitCode {
+    let config = match dev::configuration(options) {
         Ok(config) => config,
         Err(mistakes) => {
             eprintln!("{mistakes}");
-            return ExitCode::from(MISCONFIGURED);
+            return Exit::Usage.into();
         }
     };
-    match dev::run(&options, config) {
+    match dev::run(options, config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("overshot: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn operate(connection: &Connection, command: Command) -> Result<(), Failure> {
+    let (api, json) = (Api::new(connection)?, connection.json);
+    match command {
+        Command::Submit(options) => submit::run(&api, &options, json).await,
+        Command::Jobs(verb) => jobs::run(&api, verb, json).await,
+        Command::Dead(verb) => dead::run(&api, verb, json).await,
+        Command::Pools(verb) => pools::run(&api, verb, json).await,
+        Command::Workers(verb) => workers::run(&api, verb, json).await,
+        Command::Top(options) => top::run(&api, &options, json).await,
+        Command::Dev(_) | Command::Completions { .. } => Ok(()),
     }
 }
