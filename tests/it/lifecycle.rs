@@ -6,3 +6,4 @@ mod drain;
 mod failover;
 mod failures;
 mod limits;
+mod ollama;

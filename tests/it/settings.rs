@@ -1,6 +1,6 @@
 //! Configurations that the tests start from: short leases, so that faults take seconds.
 
-use support::OpenAiStub;
+use support::{OllamaStub, OpenAiStub};
 
 /// The part that all share. A worker gives its work up min(lease, liveness) - 1 s after its last renewal.
 const QUICK: &str = r#"
@@ -47,6 +47,12 @@ pub(crate) fn stubbed_all(stubs: &[(&str, &OpenAiStub)], pool: &str) -> String {
     let providers: String = stubs.iter().map(named).collect();
     let names: Vec<&str> = stubs.iter().map(|(name, _)| *name).collect();
     format!("{QUICK}\n{providers}\n[pools.chat]\nproviders = {names:?}\nconcurrency = 4\nlease = \"3s\"\n{pool}\n")
+}
+
+/// One pool `chat` with `pool` among its settings, on an Ollama with `provider` among its.
+pub(crate) fn on_ollama(stub: &OllamaStub, pool: &str, provider: &str) -> String {
+    let provider = stub.provider(provider);
+    format!("{QUICK}\n{provider}\n[pools.chat]\nproviders = [\"ollama\"]\nconcurrency = 4\nlease = \"3s\"\n{pool}\n")
 }
 
 /// A chat job that says `text`.

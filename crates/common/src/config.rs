@@ -30,7 +30,7 @@ mod tests;
 pub use environment::LogFormat;
 pub use mistakes::{ConfigError, ConfigErrors};
 pub use pool::{Affinity, Durability, PoolConfig};
-pub use provider::{HttpProvider, ProviderConfig, ProviderKind, SimulatedProvider};
+pub use provider::{HttpProvider, KeepAlive, OllamaProvider, ProviderConfig, ProviderKind, SimulatedProvider};
 pub use retry::RetryPolicy;
 pub use secret::{RedisUrl, Secret};
 pub use task::{TaskConfig, TaskKind};

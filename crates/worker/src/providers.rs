@@ -14,6 +14,7 @@ use crate::tasks::Sink;
 mod answer;
 mod embed;
 mod failure;
+mod ollama;
 mod openai;
 mod simulated;
 
@@ -30,6 +31,7 @@ pub struct Provider {
 
 enum Backend {
     OpenAi(openai::Client),
+    Ollama(ollama::Client),
     Simulated(simulated::Simulated),
 }
 
@@ -42,9 +44,8 @@ impl Provider {
     pub fn new(name: &str, config: &ProviderConfig, env: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
         let limit = config.request_timeout;
         let backend = match &config.kind {
-            ProviderKind::OpenAi(http) => openai::Client::new(http, "", limit, env).map(Backend::OpenAi),
-            // Ollama serves the same API under /v1.
-            ProviderKind::Ollama(http) => openai::Client::new(http, "/v1", limit, env).map(Backend::OpenAi),
+            ProviderKind::OpenAi(http) => openai::Client::new(http, limit, env).map(Backend::OpenAi),
+            ProviderKind::Ollama(ollama) => ollama::Client::new(name, ollama, limit, env).map(Backend::Ollama),
             ProviderKind::Simulated(settings) => Ok(Backend::Simulated(simulated::Simulated::new(settings, limit))),
         };
         let backend = backend.map_err(|mistake| format!("providers.{name}.{mistake}"))?;
@@ -70,7 +71,19 @@ impl Provider {
         let output = Output { sink, publish: request.publish, answer: Answer::default(), pieces: 0 };
         match &self.backend {
             Backend::OpenAi(client) => client.chat(&request.body, output).await,
+            Backend::Ollama(client) => client.chat(request, output).await,
             Backend::Simulated(simulated) => simulated.chat(request, output).await,
+        }
+    }
+}
+
+impl Provider {
+    /// Does what the provider wants done beside the jobs, for ever: models that are configured to be loaded ahead. Ends where
+    /// there is nothing to do.
+    pub(crate) async fn tend(&self) {
+        match &self.backend {
+            Backend::Ollama(client) => client.tend().await,
+            Backend::OpenAi(_) | Backend::Simulated(_) => {}
         }
     }
 }

@@ -35,6 +35,8 @@ use providers::PoolProviders;
 use registry::{Registry, Stop};
 use station::{Pool, Station};
 
+use crate::providers::Provider;
+
 /// How long one call to Redis may take, tries included.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long handing back may take: after the grace, and when the worker ends now.
@@ -48,6 +50,7 @@ pub(crate) struct Runner {
     worker: WorkerId,
     host: String,
     pools: Vec<Arc<Pool>>,
+    providers: Vec<Arc<Provider>>,
 }
 
 impl Runner {
@@ -67,7 +70,8 @@ impl Runner {
             let slots = Arc::new(Semaphore::new(settings.concurrency as usize));
             Some(Arc::new(Pool { name, settings, providers, slots }))
         });
-        Ok(Self { pools: pools.collect(), queue, worker: WorkerId::unique(&host), host, config })
+        let (pools, providers) = (pools.collect(), ready.values().cloned().collect());
+        Ok(Self { pools, providers, queue, worker: WorkerId::unique(&host), host, config })
     }
 
     /// See [`crate::run`].
@@ -125,6 +129,10 @@ impl Services {
         let served = runner.config.served_pools();
         let (upkeep, upkeep_handle) = Upkeep::new(runner.queue.clone(), &runner.config, &served, Role::Worker);
         tokio::spawn(upkeep.run(ended.clone()));
+        for provider in &runner.providers {
+            let provider = provider.clone();
+            tokio::spawn(until(ended.clone(), async move { provider.tend().await }));
+        }
         let (takers, stop_taking) = (TaskTracker::new(), ended.child_token());
         let broken = CancellationToken::new();
         let mut stations = Vec::new();

@@ -94,7 +94,7 @@ fn configured() -> (BTreeSet<String>, BTreeSet<String>) {
             continue;
         }
         let code = code(&path).replace("( ", "(").replace("&mut mistakes", "mistakes");
-        for reader in ["duration", "bytes", "integer", "share", "text", "texts", "choice"] {
+        for reader in ["duration", "bytes", "integer", "share", "text", "texts", "choice", "number_or_text"] {
             keys.extend(quoted_after(&code, &format!(".{reader}(mistakes,")).into_iter().map(str::to_owned));
         }
         for reader in ["section", "sections"] {

@@ -6,6 +6,10 @@ use super::mistakes::Mistakes;
 use super::reader::{POSITIVE, Section};
 use crate::task::embedding::BATCH_MAX;
 
+mod ollama;
+
+pub use ollama::{KeepAlive, OllamaProvider};
+
 /// One provider.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ProviderConfig {
@@ -27,7 +31,7 @@ pub enum ProviderKind {
     /// The HTTP API of OpenAI, as many servers offer it.
     OpenAi(HttpProvider),
     /// Ollama's own HTTP API.
-    Ollama(HttpProvider),
+    Ollama(OllamaProvider),
     /// No network: answers made up in the worker.
     Simulated(SimulatedProvider),
 }
@@ -123,13 +127,13 @@ fn read_kind(from: &mut Section, mistakes: &mut Mistakes) -> Option<ProviderKind
     let absent = !from.names().iter().any(|name| name == "kind");
     match from.choice(mistakes, "kind", &kinds) {
         Some("openai") => HttpProvider::read(from, mistakes).map(ProviderKind::OpenAi),
-        Some("ollama") => HttpProvider::read(from, mistakes).map(ProviderKind::Ollama),
+        Some("ollama") => OllamaProvider::read(from, mistakes).map(ProviderKind::Ollama),
         Some(_) => Some(ProviderKind::Simulated(SimulatedProvider::read(from, mistakes))),
         None => {
             if absent {
                 mistakes.add(&from.key("kind"), "is missing: openai, ollama or simulated");
             }
-            for name in ["base_url", "api_key_env", "tokens", "pace", "jitter", "error_rate"] {
+            for name in ["base_url", "api_key_env", "keep_alive", "preload", "tokens", "pace", "jitter", "error_rate"] {
                 from.ignore(name);
             }
             None

@@ -124,6 +124,16 @@ impl Section {
         self.settle(mistakes, name, read, None)
     }
 
+    /// A text that is not empty, or a whole number as the text that it would be.
+    pub(super) fn number_or_text(&mut self, mistakes: &mut Mistakes, name: &str) -> Option<String> {
+        if let Some(Value::Integer(number)) = self.table.get(name) {
+            let text = number.to_string();
+            self.table.remove(name);
+            return Some(text);
+        }
+        self.text(mistakes, name)
+    }
+
     /// A list of texts, none empty; from a variable, separated by commas.
     pub(super) fn texts(&mut self, mistakes: &mut Mistakes, name: &str) -> Option<Vec<String>> {
         let list = match self.table.remove(name)? {

@@ -50,6 +50,11 @@ pub fn validate(input: &RawValue) -> Result<(), InvalidInput> {
     Input::parse(input).map(drop)
 }
 
+/// Whether that is the name of a chat-completion parameter, not an extra of some server's own.
+pub fn is_parameter(name: &str) -> bool {
+    RESERVED.contains(&name) || parameters::ALL.iter().any(|(known, _)| *known == name)
+}
+
 /// Builds the body of a chat-completion request.
 ///
 /// The messages and the known parameters, then `extra_body`, which wins over a parameter of the same name. A stream
@@ -88,6 +93,11 @@ impl RequestBody {
     /// The member of that name, as JSON.
     pub fn get(&self, name: &str) -> Option<&RawValue> {
         self.members.get(name).map(AsRef::as_ref)
+    }
+
+    /// Every member, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &RawValue)> {
+        self.members.iter().map(|(name, value)| (name.as_str(), &**value))
     }
 }
 

@@ -71,6 +71,7 @@ impl Provider {
     pub async fn embed(&self, request: EmbedRequest<'_>) -> Result<EmbedOutput, ProviderFailure> {
         let output = match &self.backend {
             Backend::OpenAi(client) => client.embed(request).await?,
+            Backend::Ollama(client) => client.embed(request).await?,
             Backend::Simulated(simulated) => simulated.embed(request).await?,
         };
         if output.vectors.len() != request.texts.len() {

@@ -1,4 +1,4 @@
-//! Chat completions and embeddings over HTTP, as OpenAI defined them and vLLM, llama.cpp, Ollama and gateways serve them.
+//! Chat completions and embeddings over HTTP, as OpenAI defined them and vLLM, llama.cpp and gateways serve them.
 //!
 //! A chat asks for a stream and takes a plain JSON answer as well. Any error ends it: nothing is sent twice.
 
@@ -17,11 +17,13 @@ use crate::tasks::Sink;
 
 mod answering;
 mod embedding;
-mod errors;
-mod retry_after;
+pub(super) mod errors;
+pub(super) mod retry_after;
 mod sse;
 #[cfg(test)]
 mod tests;
+
+pub(super) use answering::TRAILER_TIMEOUT;
 
 /// How long a connection may take to stand.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -44,32 +46,16 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// A client for `base_url` and `suffix`, unless the URL ends with it already.
+    /// A client for `base_url`.
     pub(super) fn new(
         config: &HttpProvider,
-        suffix: &str,
         request_timeout: Duration,
         env: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, String> {
         let base = config.base_url.trim_end_matches('/');
-        let suffix = if base.ends_with(suffix) { "" } else { suffix };
-        let url = Url::parse(&format!("{base}{suffix}/chat/completions")).map_err(|_| "base_url: is not a URL")?;
-        let embeddings = embedding::url(&format!("{base}{suffix}"))?;
-        let mut headers = HeaderMap::new();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream, application/json"));
-        if let Some(variable) = &config.api_key_env {
-            headers.insert(AUTHORIZATION, authorization(variable, env)?);
-        }
-        let http = reqwest::Client::builder()
-            .default_headers(headers)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .pool_idle_timeout(POOL_IDLE_TIMEOUT)
-            .redirect(reqwest::redirect::Policy::none())
-            .tcp_nodelay(true)
-            .no_proxy()
-            .build()
-            .map_err(|_| "base_url: no HTTP client can be made for it")?;
+        let url = Url::parse(&format!("{base}/chat/completions")).map_err(|_| "base_url: is not a URL")?;
+        let embeddings = embedding::url(base)?;
+        let http = http_client(config, "text/event-stream, application/json", env)?;
         Ok(Self { http, url, embeddings, numbers_only: AtomicBool::new(false), request_timeout })
     }
 
@@ -98,6 +84,29 @@ impl Client {
     }
 }
 
+/// A client that sends the provider's key and takes answers of these types.
+pub(super) fn http_client(
+    config: &HttpProvider,
+    accept: &'static str,
+    env: impl Fn(&str) -> Option<String>,
+) -> Result<reqwest::Client, String> {
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(ACCEPT, HeaderValue::from_static(accept));
+    if let Some(variable) = &config.api_key_env {
+        headers.insert(AUTHORIZATION, authorization(variable, env)?);
+    }
+    reqwest::Client::builder()
+        .default_headers(headers)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .pool_idle_timeout(POOL_IDLE_TIMEOUT)
+        .redirect(reqwest::redirect::Policy::none())
+        .tcp_nodelay(true)
+        .no_proxy()
+        .build()
+        .map_err(|_| "base_url: no HTTP client can be made for it".to_owned())
+}
+
 fn authorization(variable: &str, env: impl Fn(&str) -> Option<String>) -> Result<HeaderValue, String> {
     let key = env(variable).map(|key| key.trim().to_owned()).filter(|key| !key.is_empty());
     let key = key.ok_or_else(|| format!("api_key_env: the variable {variable} is not set"))?;
@@ -124,9 +133,14 @@ fn form(response: &Response) -> Form {
     }
 }
 
-async fn refusal(mut response: Response) -> ProviderFailure {
+async fn refusal(response: Response) -> ProviderFailure {
     let status = response.status().as_u16();
     let retry_after = retry_after::read(response.headers());
+    read_error(response).await.classify(status, retry_after)
+}
+
+/// What the body of an answer that is no success says.
+pub(super) async fn read_error(mut response: Response) -> errors::ProviderError {
     let mut body = Vec::new();
     // A body that breaks off says less, but the status stands.
     while let Ok(Some(bytes)) = response.chunk().await {
@@ -135,11 +149,11 @@ async fn refusal(mut response: Response) -> ProviderFailure {
             break;
         }
     }
-    errors::ProviderError::parse(&body).classify(status, retry_after)
+    errors::ProviderError::parse(&body)
 }
 
 /// The connection broke after the first byte.
-fn broken(error: &reqwest::Error) -> ProviderFailure {
+pub(super) fn broken(error: &reqwest::Error) -> ProviderFailure {
     let cause = errors::cause(error);
     ProviderFailure::retry(ErrorCode::ProviderError, format!("the provider's answer broke off in the middle{cause}"))
 }

@@ -20,7 +20,7 @@ use crate::tasks::Sink;
 const BODY_BYTES_MAX: usize = 17 << 20;
 
 /// How long the end of a finished answer is waited for; a connection that was read to its end can be used again.
-const TRAILER_TIMEOUT: Duration = Duration::from_millis(20);
+pub(in crate::providers) const TRAILER_TIMEOUT: Duration = Duration::from_millis(20);
 
 /// A chunk of a stream, or a whole answer: the same envelope.
 #[derive(Deserialize)]

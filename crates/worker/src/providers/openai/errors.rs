@@ -17,7 +17,7 @@ const IDENTIFIER_BYTES_MAX: usize = 64;
 
 /// What a server says of its error. All of it is optional: dialects differ.
 #[derive(Debug, Default)]
-pub(super) struct ProviderError {
+pub(in crate::providers) struct ProviderError {
     kind: String,
     code: String,
     param: String,
@@ -26,7 +26,7 @@ pub(super) struct ProviderError {
 }
 
 /// Classifies a request that got no answer at all.
-pub(super) fn unreachable(error: &reqwest::Error) -> ProviderFailure {
+pub(in crate::providers) fn unreachable(error: &reqwest::Error) -> ProviderFailure {
     let message = if error.is_connect() { "cannot be reached" } else { "broke the connection before it answered" };
     ProviderFailure::retry(ErrorCode::ProviderUnavailable, format!("the provider {message}{}", cause(error)))
 }
@@ -45,12 +45,12 @@ pub(super) fn cause(error: &reqwest::Error) -> String {
 
 impl ProviderError {
     /// Reads an error body; one that is no JSON says nothing.
-    pub(super) fn parse(body: &[u8]) -> Self {
+    pub(in crate::providers) fn parse(body: &[u8]) -> Self {
         serde_json::from_slice::<Value>(body).map(|body| Self::of(&body)).unwrap_or_default()
     }
 
     /// Reads `{"error":{…}}`, `{"error":"…"}`, the error object itself, or a list that begins with one of them.
-    pub(super) fn of(value: &Value) -> Self {
+    pub(in crate::providers) fn of(value: &Value) -> Self {
         let value = value.get(0).unwrap_or(value);
         let value = value.get("error").filter(|error| !error.is_null()).unwrap_or(value);
         if let Value::String(message) = value {
@@ -65,13 +65,13 @@ impl ProviderError {
     }
 
     /// Classifies an error inside a 200, by its own code or else by its names.
-    pub(super) fn classify_late(&self) -> ProviderFailure {
+    pub(in crate::providers) fn classify_late(&self) -> ProviderFailure {
         let status = self.code.parse().ok().filter(|code| (400..600).contains(code));
         self.classify(status.unwrap_or_else(|| self.status_by_name()), None)
     }
 
     /// Classifies an answer with that status.
-    pub(super) fn classify(&self, status: u16, retry_after: Option<Duration>) -> ProviderFailure {
+    pub(in crate::providers) fn classify(&self, status: u16, retry_after: Option<Duration>) -> ProviderFailure {
         use ErrorCode::{
             BadInput, ContextLength, ModelUnavailable, ProviderAuth, ProviderError, ProviderUnavailable, Timeout,
         };
@@ -87,6 +87,11 @@ impl ProviderError {
             _ => (ProviderError, Then::Retry(retry_after)),
         };
         ProviderFailure::new(code, then, format!("the provider answered {status}{}", self.identifiers()))
+    }
+
+    /// Whether its message holds one of these, given in lower case.
+    pub(in crate::providers) fn says(&self, texts: &[&str]) -> bool {
+        texts.iter().any(|text| self.message.contains(text))
     }
 
     fn names(&self) -> String {

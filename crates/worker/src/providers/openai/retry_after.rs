@@ -10,7 +10,7 @@ const SHORTEST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(600);
 
 /// Reads seconds or an HTTP date, from 100 ms to 10 min. A date is judged by the server's own clock, where it tells it.
-pub(super) fn read(headers: &HeaderMap) -> Option<Duration> {
+pub(in crate::providers) fn read(headers: &HeaderMap) -> Option<Duration> {
     let text = text(headers, RETRY_AFTER)?;
     let after = match text.parse::<f64>() {
         Ok(seconds) if seconds.is_nan() => return None,

@@ -146,17 +146,6 @@ async fn the_request_is_a_stream_with_usage_under_the_key() {
     assert!(!format!("{provider:?}").contains("s3cret"));
 }
 
-#[tokio::test]
-async fn ollama_is_spoken_to_under_v1() {
-    let mut server = Server::start(stream(HELLO), Then::Close).await;
-    let ProviderConfig { kind: ProviderKind::OpenAi(mut http), .. } = config(&server.url, None) else { unreachable!() };
-    http.base_url = http.base_url.trim_end_matches("/v1").to_owned();
-    let config = ProviderConfig { kind: ProviderKind::Ollama(http), ..config("", None) };
-    let provider = Provider::new("local", &config, |_| None).unwrap();
-    provider.chat(&request(true), &mut Recorder::default()).await.unwrap();
-    assert!(server.request().await.0.starts_with("POST /v1/chat/completions "));
-}
-
 #[test]
 fn a_key_that_is_not_set_is_a_mistake_at_start() {
     let mistake = Provider::new("local", &config("http://h/v1", Some("KEY")), |_| None).unwrap_err();

@@ -1,0 +1,49 @@
+//! Chat jobs on an Ollama.
+
+use std::time::Duration;
+
+use serde_json::json;
+use support::{Fleet, OllamaStub};
+
+use crate::settings::{chat, chat_with, on_ollama};
+
+#[tokio::test]
+async fn a_job_waits_for_its_model_in_the_phase_loading_and_streams_like_any_other() {
+    let stub = OllamaStub::start(Duration::from_millis(300), Duration::ZERO).await;
+    let fleet = Fleet::start(on_ollama(&stub, "", "models = [\"small\"]")).await;
+    let id = fleet.client.submit(&chat("Hello world")).await;
+    let events = fleet.client.events(&id, None).await.rest().await;
+    let phases: Vec<&str> = events.iter().filter_map(|event| event.data["phase"].as_str()).collect();
+    assert!(phases.contains(&"loading"), "{phases:?}");
+    let texts: Vec<&str> = events.iter().filter(|event| event.event == "chunk").map(|event| event.text()).collect();
+    assert_eq!(texts, ["Hello ", "world"]);
+    let done = fleet.client.wait_end(&id).await;
+    assert_eq!((&done["status"], &done["result"]["content"]), (&json!("completed"), &json!("Hello world")), "{done}");
+    assert_eq!(done["usage"], json!({ "prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5 }));
+    assert_eq!(stub.asked("/api/chat")[0]["keep_alive"], json!(-1));
+}
+
+#[tokio::test]
+async fn a_full_server_costs_no_attempt_and_a_missing_model_is_tried_again() {
+    let stub = OllamaStub::start(Duration::ZERO, Duration::ZERO).await;
+    let fleet = Fleet::start(on_ollama(&stub, "", "models = [\"small\"]")).await;
+    stub.refuse(404, "model 'small' not found, try pulling it first");
+    let id = fleet.client.submit(&chat("hi")).await;
+    let done = fleet.client.wait_end(&id).await;
+    assert_eq!((&done["status"], &done["attempts"]), (&json!("completed"), &json!(2)), "{done}");
+    stub.refuse(503, "server busy, please try again.  maximum pending requests exceeded");
+    let id = fleet.client.submit(&chat_with("hi", &json!({ "max_attempts": 1 }))).await;
+    let done = fleet.client.wait_end(&id).await;
+    assert_eq!((&done["status"], &done["attempts"]), (&json!("completed"), &json!(1)), "{done}");
+}
+
+#[tokio::test]
+async fn models_are_loaded_before_the_first_job_and_after_the_server_was_restarted() {
+    let stub = OllamaStub::start(Duration::ZERO, Duration::ZERO).await;
+    let _fleet = Fleet::start(on_ollama(&stub, "", "models = [\"small\"]\npreload = [\"small\"]")).await;
+    stub.wait_loaded("small").await;
+    stub.forget();
+    stub.wait_loaded("small").await;
+    assert_eq!(stub.loads(), 2);
+    assert!(stub.asked("/api/chat").is_empty());
+}
