@@ -1,6 +1,6 @@
-"""Serves SmolLM2-135M-Instruct over llama.cpp's OpenAI-compatible HTTP API on 127.0.0.1.
+"""Serves SmolLM2-135M-Instruct over llama.cpp's OpenAI-compatible HTTP API.
 
-Usage: serve.py [PORT]      (0 or absent: a free port of its own choice)
+Usage: serve.py [PORT [HOST]]      (0 or absent: a free port of its own choice, on 127.0.0.1)
 
 Prints one line, the address it listens on (such as http://127.0.0.1:18080), when it is ready. Ends on SIGTERM or
 SIGINT, and within half a second of the death of the process that started it, so that nothing stays behind.
@@ -42,6 +42,7 @@ def main() -> None:
     params = xllamacpp.CommonParams()
     params.model.path = str(model)
     params.model_alias = {ALIAS}
+    params.hostname = sys.argv[2] if len(sys.argv) > 2 else "127.0.0.1"
     params.port = port or free_port()
     params.n_parallel = SLOTS
     params.n_ctx = SLOTS * TOKENS_PER_SLOT

@@ -425,7 +425,7 @@ def everything() -> dict:
     return {
         **copy.deepcopy(ASR),
         **SECRET,
-        "redis": {"trial": {"enabled": True, "exporterImage": "exporter:1"}},
+        "redis": {"trial": {"enabled": True}},
         "extraObjects": [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "extra"}}],
         "providerSecrets": [{"env": "KEY", "existingSecret": "k", "key": "v"}],
         "api": {"autoscaling": on, "ingress": {**on, "hosts": [{"host": "o.example"}]}},
@@ -434,7 +434,7 @@ def everything() -> dict:
             "asr": {"autoscaling": {"type": "hpa", "minReplicas": 1}},
         },
         "networkPolicy": {**on, "egress": on},
-        "metrics": {"serviceMonitor": on, "podMonitor": on, "dashboards": on},
+        "metrics": {"serviceMonitor": on, "podMonitor": on, "dashboards": on, "prometheusRule": on},
     }
 
 

@@ -9,6 +9,7 @@ mod follow;
 mod jobs;
 mod output;
 mod pools;
+mod probe;
 mod redis;
 mod submit;
 mod top;
@@ -70,6 +71,8 @@ enum Command {
         /// Which shell.
         shell: clap_complete::Shell,
     },
+    /// Asks an address, and ends with 0 when it answers 200: a health check for where there is no curl.
+    Probe(probe::Options),
 }
 
 fn main() -> ExitCode {
@@ -111,6 +114,9 @@ fn dev(options: &dev::Options) -> ExitCode {
 
 #[tokio::main(flavor = "current_thread")]
 async fn operate(connection: &Connection, command: Command) -> Result<(), Failure> {
+    if let Command::Probe(options) = &command {
+        return probe::run(options).await;
+    }
     let (api, json) = (Api::new(connection)?, connection.json);
     match command {
         Command::Submit(options) => submit::run(&api, &options, json).await,
@@ -119,6 +125,6 @@ async fn operate(connection: &Connection, command: Command) -> Result<(), Failur
         Command::Pools(verb) => pools::run(&api, verb, json).await,
         Command::Workers(verb) => workers::run(&api, verb, json).await,
         Command::Top(options) => top::run(&api, &options, json).await,
-        Command::Dev(_) | Command::Completions { .. } => Ok(()),
+        Command::Probe(_) | Command::Dev(_) | Command::Completions { .. } => Ok(()),
     }
 }
