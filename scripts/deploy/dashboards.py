@@ -240,8 +240,8 @@ REDIS = [
     Panel("Share of time in scripts", {"busy": "max(overshot_redis_script_busy_ratio)"}, "percentunit", "Redis runs scripts one at a time: near 1 it is full."),
     Panel("Time within Redis and round trip (means)", {"within": "max(overshot_redis_script_mean_seconds)", "round trip": mean("overshot_redis_call_duration_seconds", "")}, "s", "The difference is the way there and waiting for others."),
     Panel("Memory", {"used": "max(overshot_redis_used_memory_bytes)", "limit": "max(overshot_redis_max_memory_bytes)"}, "bytes"),
-    Panel("Errors", {"{{job}} {{instance}}": "rate(overshot_redis_errors_total[$__rate_interval])"}, "cps"),
-    Panel("Reconnects", {"{{job}} {{instance}}": "increase(overshot_redis_reconnects_total[$__rate_interval])"}),
+    Panel("Errors by process", {"{{job}} {{instance}}": "rate(overshot_redis_errors_total[$__rate_interval])"}, "cps"),
+    Panel("Reconnects by process", {"{{job}} {{instance}}": "increase(overshot_redis_reconnects_total[$__rate_interval])"}),
     Panel("Input that waits", {"{{pool}}": f"{'max by (pool)'} (overshot_queued_bytes)"}, "bytes"),
 ]
 

@@ -1,0 +1,72 @@
+"""Every expression of the dashboards and alerts against a real Prometheus that scrapes a real fleet under load."""
+
+import json
+import math
+import re
+import time
+import unittest
+
+import promql_parser
+from fleet import Fleet, get, wait_until
+from support import CHART
+
+LOAD_SECONDS = 12
+BOARDS = sorted((CHART / "dashboards").glob("*.json"))
+
+
+def expressions(board: dict) -> list[tuple[str, str, str]]:
+    """Title, legend and expression of every query; the placeholders filled in as Grafana would."""
+    found = []
+    for panel in board["panels"]:
+        for target in panel["targets"]:
+            filled = target["expr"].replace("$__rate_interval", "8s").replace("$pool", "chat")
+            assert "$" not in filled, f"an unknown placeholder in {filled}"
+            found.append((panel["title"], target["legendFormat"], filled))
+    return found
+
+
+def numbers(series: list[dict]) -> list[float]:
+    values = [float(value) for one in series for _, value in one["values"]]
+    return [value for value in values if not math.isnan(value)]
+
+
+class Live(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.fleet = cls.enterClassContext(Fleet())
+        with cls.fleet.load(per_second=10):
+            wait_until("the first failed attempt that runs again", lambda: cls.fleet.query("sum(overshot_retried_total) > 0"))
+            time.sleep(LOAD_SECONDS)
+        cls.ended = time.time()
+
+    def test_no_panel_is_empty(self):
+        asked = 0
+        for path in BOARDS:
+            for title, legend, expression in expressions(json.loads(path.read_text())):
+                with self.subTest(path.stem, panel=title, series=legend):
+                    promql_parser.parse(expression)
+                    series = self.fleet.query_range(expression, self.ended - LOAD_SECONDS / 2, self.ended, 1)
+                    self.assertTrue(numbers(series), expression)
+                    asked += 1
+                    for label in re.findall(r"{{(\w+)}}", legend):
+                        self.assertIn(label, series[0]["metric"], "the legend names a label that the series lacks")
+        self.assertGreater(asked, 80)
+
+    def test_an_expression_without_series_would_be_found(self):
+        self.assertEqual(numbers(self.fleet.query_range("overshot_no_such_thing", self.ended - 5, self.ended, 1)), [])
+
+    def test_the_rules_are_loaded_and_a_fleet_at_work_alerts_nobody(self):
+        rules = wait_until("the rules' evaluation", self.evaluated)
+        self.assertGreater(len(rules), 10)
+        for rule in rules:
+            self.assertEqual(rule.get("lastError", ""), "", rule["name"])
+            self.assertNotEqual(rule["state"], "firing", rule["name"])
+
+    def evaluated(self) -> list[dict]:
+        groups = get(f"{self.fleet.prometheus}/api/v1/rules")["data"]["groups"]
+        rules = [rule for group in groups for rule in group["rules"]]
+        return rules if all(rule["health"] == "ok" for rule in rules) else []
+
+
+if __name__ == "__main__":
+    unittest.main()
