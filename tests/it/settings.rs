@@ -14,6 +14,7 @@ provider_error = "100ms"
 timeout = "100ms"
 stale_worker = "100ms"
 bad_response = "100ms"
+storage_error = "100ms"
 "#;
 
 /// One pool `chat` with `pool` among its settings, on a simulated provider with `provider` among its.

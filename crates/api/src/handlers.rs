@@ -6,4 +6,5 @@ pub(crate) mod health;
 pub(crate) mod jobs;
 pub(crate) mod keys;
 pub(crate) mod pools;
+pub(crate) mod results;
 pub(crate) mod workers;

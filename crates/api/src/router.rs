@@ -10,7 +10,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::app::App;
 use crate::error::{self, ApiError};
-use crate::handlers::{bulk, events, health, jobs, keys, pools, workers};
+use crate::handlers::{bulk, events, health, jobs, keys, pools, results, workers};
 use crate::middleware::{guard, observe};
 
 pub(crate) fn router(app: Arc<App>) -> Router {
@@ -27,6 +27,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/api/v1/jobs/{id}/cancel", post(jobs::cancel))
         .route("/api/v1/jobs/{id}/retry", post(jobs::retry))
         .route("/api/v1/jobs/{id}/events", get(events::follow))
+        .route("/api/v1/jobs/{id}/result", get(results::show))
         .route("/api/v1/keys/{*concurrency_key}", get(keys::show))
         .route("/api/v1/pools", get(pools::list))
         .route("/api/v1/pools/{pool}", get(pools::show))

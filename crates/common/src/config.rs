@@ -53,6 +53,8 @@ kind = "simulated"
 pub struct Config {
     /// The largest request body, in bytes, 1 KiB to 512 MiB (a value in Redis holds no more); default 32 MiB.
     pub max_body_bytes: u64,
+    /// The largest result that stands in its job, in bytes, 1 KiB to 16 MiB; default 1 MiB.
+    pub max_inline_result: u64,
     /// `[worker]`.
     pub worker: WorkerConfig,
     /// `[pools.NAME]`; at least one.
@@ -101,6 +103,9 @@ impl Default for WorkerConfig {
 impl Config {
     /// The default of `max_body_bytes`: 32 MiB.
     pub const MAX_BODY_BYTES: u64 = 32 << 20;
+    /// The default of `max_inline_result`: 1 MiB.
+    pub const MAX_INLINE_RESULT: u64 = 1 << 20;
+    const INLINE_LIMITS: RangeInclusive<u64> = 1 << 10..=16 << 20;
     const BODY_LIMITS: RangeInclusive<u64> = 1 << 10..=512 << 20;
 
     /// Reads the text of a file, its path for messages beside it, and the `OVERSHOT_*` variables out of `env`.
@@ -173,6 +178,7 @@ impl Config {
         overrides::apply(&mut table, env, &mut mistakes);
         let mut root = Section::root(table);
         let max_body_bytes = root.bytes(&mut mistakes, "max_body_bytes", &Self::BODY_LIMITS);
+        let max_inline_result = root.bytes(&mut mistakes, "max_inline_result", &Self::INLINE_LIMITS);
         let worker = WorkerConfig::read(root.section(&mut mistakes, "worker"), &mut mistakes);
         let retry = root.section(&mut mistakes, "retry");
         let retry = RetryPolicy::read(retry, &mut mistakes, &RetryPolicy::default());
@@ -194,6 +200,7 @@ impl Config {
         mistakes.into_result()?;
         let mut config = Self {
             max_body_bytes: max_body_bytes.unwrap_or(Self::MAX_BODY_BYTES),
+            max_inline_result: max_inline_result.unwrap_or(Self::MAX_INLINE_RESULT),
             worker,
             pools,
             providers,

@@ -226,8 +226,11 @@ pub struct Job {
     pub progress: Option<Progress>,
     /// The last error.
     pub error: Option<JobError>,
-    /// The result, once there is one.
+    /// The result, once there is one, unless it is large.
     pub result: Option<Box<RawValue>>,
+    /// Where a result stands that is larger than `max_inline_result`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub result_url: Option<String>,
     /// The provider's token counts, from the result.
     pub usage: Option<Box<RawValue>>,
     /// On whose behalf.

@@ -24,6 +24,7 @@ mod read;
 mod record;
 mod scripts;
 mod server;
+mod stash;
 mod submit;
 mod upkeep;
 mod work;
@@ -40,6 +41,7 @@ pub(crate) use scripts::NAMES as SCRIPTS;
 #[cfg(feature = "sabotage")]
 pub use scripts::Sabotage;
 pub use server::{ServerLoad, ServerLook};
+pub use stash::{Form, StoredResult};
 pub use submit::{Limits, NewJob, Reservation, Submitted};
 pub use upkeep::{Promoted, ReclaimPolicy, Reclaimed};
 pub use work::{Claim, ClaimedJob, Held, Output, Renewal, Settled, Settlement, Verdict};

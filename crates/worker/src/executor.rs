@@ -23,6 +23,7 @@ use crate::tasks::{self, Kind};
 
 mod failover;
 mod reporter;
+mod stash;
 #[cfg(test)]
 mod tests;
 mod usage;
@@ -68,6 +69,9 @@ pub(crate) fn execute(
         }
         match ending {
             Some(mut ending) => {
+                if stash::is_large(&station, &ending) {
+                    ending = Box::pin(stash::set_aside(&station, &attempt, ending)).await;
+                }
                 if let Ending::Settle(settlement) = &mut ending {
                     settlement.provider = provider.map(str::to_owned);
                 }

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 mod about;
-mod backoff;
+pub(crate) mod backoff;
 mod claimer;
 mod greeting;
 pub(crate) mod health;

@@ -5,7 +5,7 @@
 use std::future::Future;
 
 use overshot_common::config::{Config, TaskKind};
-use overshot_common::job::Phase;
+use overshot_common::job::{Phase, Progress};
 use serde_json::value::RawValue;
 
 use crate::outcome::Outcome;
@@ -48,6 +48,28 @@ pub trait Sink: Send {
     fn chunk(&mut self, text: &str, delta: &RawValue) -> impl Future<Output = ()> + Send;
 }
 
+/// What attempts of one job leave to each other, and to who reads its result: values under names, kept as long as the job.
+///
+/// A failure is the attempt's outcome.
+pub trait Stash: Send {
+    /// The names of everything that is there.
+    fn names(&mut self) -> impl Future<Output = Result<Vec<Vec<u8>>, Outcome>> + Send;
+
+    /// What is there under these names, in their order.
+    fn get(&mut self, names: &[&[u8]]) -> impl Future<Output = Result<Vec<Option<Vec<u8>>>, Outcome>> + Send;
+
+    /// Puts values under their names, and tells how far the attempt is: that counts as progress. An empty value drops what
+    /// is there. Once it returns, all of it is kept.
+    fn put(
+        &mut self,
+        values: &[(&[u8], &[u8])],
+        progress: Option<Progress>,
+    ) -> impl Future<Output = Result<(), Outcome>> + Send;
+
+    /// The largest result, in bytes, that stands in its job.
+    fn inline_max(&self) -> usize;
+}
+
 /// A built-in kind of task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -76,7 +98,7 @@ impl Kind {
 ///
 /// Dropping the future drops the provider's connection at once, which is how a provider learns to stop. Nothing else
 /// is left behind. What the sink was given stays given.
-pub async fn run(kind: Kind, attempt: &Attempt<'_>, provider: &Provider, sink: &mut impl Sink) -> Outcome {
+pub async fn run(kind: Kind, attempt: &Attempt<'_>, provider: &Provider, sink: &mut (impl Sink + Stash)) -> Outcome {
     match kind {
         Kind::Chat => chat::run(attempt, provider, sink).await,
         Kind::Embedding => embedding::run(attempt, provider, sink).await,

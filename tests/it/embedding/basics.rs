@@ -1,35 +1,13 @@
 //! What reaches the provider, batch by batch, and what becomes of its answers.
 
-use serde_json::{Value, json};
-use support::{DIMENSIONS, Fleet, OpenAiStub, Reply, vector_of};
+use serde_json::json;
+use support::{DIMENSIONS, Reply, vector_of};
 
-use crate::settings::stubbed;
-
-/// A fleet on a stub that knows vectors.
-async fn fleet(provider: &str) -> (OpenAiStub, Fleet) {
-    let stub = OpenAiStub::start().await;
-    stub.always(Reply::vectors());
-    let config = stubbed(&stub, "").replace("[pools.chat]", &format!("{provider}\n[pools.chat]"));
-    let fleet = Fleet::start(config).await;
-    (stub, fleet)
-}
-
-/// An embedding job.
-fn job(input: &Value) -> Value {
-    json!({ "task": "embedding", "input": input })
-}
-
-/// Submits and waits for the completed job.
-async fn run(fleet: &Fleet, input: &Value) -> Value {
-    let id = fleet.client.submit(&job(input)).await;
-    let done = fleet.client.wait_end(&id).await;
-    assert_eq!(done["status"], "completed", "{done}");
-    done
-}
+use super::{fleet, job, run};
 
 #[tokio::test]
 async fn texts_become_vectors_in_their_order_and_in_batches() {
-    let (stub, fleet) = fleet("batch_size = 2").await;
+    let (stub, fleet) = fleet("batch_size = 2", "").await;
     let done = run(&fleet, &json!({ "input": ["one", "two", "three", "four", "five"] })).await;
     let result = &done["result"];
     assert_eq!(result["schema_version"], "ai.embedding_result.v1");
@@ -47,7 +25,7 @@ async fn texts_become_vectors_in_their_order_and_in_batches() {
 
 #[tokio::test]
 async fn the_caller_may_choose_form_length_and_batches() {
-    let (stub, fleet) = fleet("").await;
+    let (stub, fleet) = fleet("", "").await;
     let input = json!({ "texts": [{ "id": "a", "text": "x" }, { "id": "b", "text": "y" }], "encoding_format": "base64",
         "dimensions": 1, "batch_size": 1, "extra_body": { "input_type": "query" }, "case_number": "A-17" });
     let result = run(&fleet, &input).await["result"].clone();
@@ -63,7 +41,7 @@ async fn the_caller_may_choose_form_length_and_batches() {
 
 #[tokio::test]
 async fn a_wrong_input_is_refused_at_its_place() {
-    let (stub, fleet) = fleet("").await;
+    let (stub, fleet) = fleet("", "").await;
     for (input, param) in [
         (json!({ "input": [] }), "input.input"),
         (json!({ "input": ["x", 7] }), "input.input[1]"),
@@ -77,7 +55,7 @@ async fn a_wrong_input_is_refused_at_its_place() {
 
 #[tokio::test]
 async fn a_server_that_ignores_the_wish_for_shorter_vectors_fails_the_job() {
-    let (stub, fleet) = fleet("").await;
+    let (stub, fleet) = fleet("", "").await;
     stub.push(Reply::status(200, &[], r#"{"data":[{"embedding":[1,2,3,4]}]}"#));
     let id = fleet.client.submit(&job(&json!({ "input": "x", "dimensions": 2 }))).await;
     let ended = fleet.client.wait_end(&id).await;

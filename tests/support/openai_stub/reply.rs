@@ -29,7 +29,9 @@ enum Kind {
         body: String,
     },
     /// The vectors of the request's texts.
-    Vectors,
+    Vectors {
+        gate: Option<Arc<Semaphore>>,
+    },
     Hang,
 }
 
@@ -74,7 +76,12 @@ impl Reply {
 
     /// A vector for each text of an embedding request: see [`vector_of`].
     pub fn vectors() -> Self {
-        Self(Kind::Vectors)
+        Self(Kind::Vectors { gate: None })
+    }
+
+    /// As [`Reply::vectors`], and waits for a permit of `gate` first.
+    pub fn vectors_gated(gate: &Arc<Semaphore>) -> Self {
+        Self(Kind::Vectors { gate: Some(Arc::clone(gate)) })
     }
 
     /// Takes the request and never answers.
@@ -145,7 +152,10 @@ impl Reply {
                 pending.complete();
                 return plain(status, &headers, body);
             }
-            Kind::Vectors => {
+            Kind::Vectors { gate } => {
+                if let Some(gate) = gate {
+                    gate.acquire().await.expect("a gate is never closed").forget();
+                }
                 pending.complete();
                 return plain(200, &[], embeddings(request));
             }

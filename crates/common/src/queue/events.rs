@@ -107,7 +107,13 @@ impl Event {
         let data = if done {
             serde_json::value::to_raw_value(job)
         } else {
-            serde_json::value::to_raw_value(&Job { result: None, usage: None, input: None, ..job.clone() })
+            serde_json::value::to_raw_value(&Job {
+                result: None,
+                result_url: None,
+                usage: None,
+                input: None,
+                ..job.clone()
+            })
         };
         Self {
             id: String::new(),

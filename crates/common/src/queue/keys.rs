@@ -29,6 +29,11 @@ pub(crate) fn chunks(id: &JobId) -> String {
     format!("overshot:{{{}}}:c:{}", id.shard, id.local)
 }
 
+/// What a job left beside its record.
+pub(crate) fn stash(id: &JobId) -> String {
+    format!("overshot:{{{}}}:v:{}", id.shard, id.local)
+}
+
 /// The public channel of a job's events.
 pub fn events_channel(id: &JobId) -> String {
     format!("overshot:{{{}}}:events:{id}", id.shard)

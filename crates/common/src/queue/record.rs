@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::error::Error;
+use super::stash::StoredResult;
 use crate::ids::{Grant, JobId, LocalId, Shard};
 use crate::job::{Job, JobSpec, Phase, Priority, Status, times};
 
@@ -188,8 +189,11 @@ impl Stored {
         let time = times::from_ms;
         let required = |ms| time(ms).ok_or_else(|| Error::corrupt("a record has no time of creation"));
         let running = status == Status::Running;
+        let id = JobId { shard: shard.clone(), local };
+        let stored = self.result.as_deref().is_some_and(StoredResult::is);
         Ok(Job {
-            id: JobId { shard: shard.clone(), local },
+            result_url: stored.then(|| format!("/api/v1/jobs/{id}/result")),
+            id,
             object: "job",
             task: self.spec.task,
             pool: shard.pool.clone(),
@@ -204,7 +208,7 @@ impl Stored {
             progress: self.progress,
             error: self.error.filter(|_| status != Status::Completed),
             usage: self.result.as_deref().and_then(usage_of),
-            result: self.result,
+            result: self.result.filter(|_| !stored),
             owner: self.spec.owner,
             concurrency_key: Some(self.facts.key).filter(|key| !key.is_empty()),
             metadata: self.metadata,

@@ -86,6 +86,7 @@ scripts! {
     claim: "allow-oom";
     renew: "allow-oom";
     publish: "";
+    stash: "";
     settle: "allow-oom";
     hand_back: "allow-oom";
     snooze: "allow-oom";

@@ -309,6 +309,6 @@ fn settled(value: Value) -> Result<Vec<Settled>, Error> {
         .collect()
 }
 
-fn to_json(value: &impl serde::Serialize) -> String {
+pub(super) fn to_json(value: &impl serde::Serialize) -> String {
     serde_json::to_string(value).expect("texts and numbers always serialize")
 }

@@ -9,10 +9,12 @@ use sha2::{Digest as _, Sha256};
 
 use super::InvalidInput;
 
+mod result;
 #[cfg(test)]
 mod tests;
 mod vectors;
 
+pub use result::{Manifest, PAGE, Page, page_name};
 pub use vectors::{Encoding, Vectors};
 
 /// The most texts of one job.

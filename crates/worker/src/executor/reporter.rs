@@ -55,6 +55,14 @@ impl<'a> Reporter<'a> {
         Self { station, outlet, attempt, job, seq: 0, provider, partial, progress: None, noted }
     }
 
+    pub(super) fn station(&self) -> &'a Station {
+        self.station
+    }
+
+    pub(super) fn attempt(&self) -> &'a Arc<Attempt> {
+        self.attempt
+    }
+
     /// Notes whose turn it is.
     pub(super) fn on_provider(&mut self, name: &'a str) {
         self.provider = Some(name);

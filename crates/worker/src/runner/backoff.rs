@@ -9,17 +9,17 @@ const LONGEST: Duration = Duration::from_secs(1);
 
 /// Doubles from 50 ms to 1 s, spread so that the services do not all ask at once.
 #[derive(Debug)]
-pub(super) struct Backoff {
+pub(crate) struct Backoff {
     next: Duration,
 }
 
 impl Backoff {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { next: FIRST }
     }
 
     /// Waits for the next try. Cancel safe.
-    pub(super) async fn wait(&mut self) {
+    pub(crate) async fn wait(&mut self) {
         let pause = jittered(self.next);
         self.next = (self.next * 2).min(LONGEST);
         tokio::time::sleep(pause).await;

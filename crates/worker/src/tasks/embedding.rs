@@ -1,15 +1,20 @@
 //! The embedding task: vectors of many texts, batch by batch, as `ai.embedding_result.v1`.
+//!
+//! Each batch is stashed under what its texts are, so that no later attempt pays for it again, on whichever worker, nor a
+//! retry whose input is the same in part. A large result is never put together here: it is left where its vectors are.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use overshot_common::code::ErrorCode;
-use overshot_common::job::Phase;
-use overshot_common::task::embedding::{Input, Item, Key, Vectors};
-use serde_json::value::RawValue;
+use overshot_common::job::{Phase, Progress};
+use overshot_common::queue::{Form, StoredResult};
+use overshot_common::task::embedding::{Encoding, Input, Key, Manifest, PAGE, Page, Vectors, page_name};
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
 use tokio::time::Instant;
 
-use super::{Attempt, Sink};
+use super::{Attempt, Sink, Stash};
 use crate::outcome::Outcome;
 use crate::providers::{EmbedRequest, EmbedUsage, Provider};
 
@@ -18,48 +23,101 @@ mod tests;
 
 /// What progress counts.
 const UNIT: &str = "texts";
+/// The name under which is kept what the job's batches cost so far.
+const USAGE: &[u8] = b"usage";
+/// Names of one call that drops what is stale.
+const NAMES_PER_CALL: usize = 1000;
 
-pub(super) async fn run(attempt: &Attempt<'_>, provider: &Provider, sink: &mut impl Sink) -> Outcome {
+pub(super) async fn run(attempt: &Attempt<'_>, provider: &Provider, sink: &mut (impl Sink + Stash)) -> Outcome {
     let input = match Input::parse(attempt.input) {
         Ok(input) => input,
         Err(mistake) => return Outcome::fail(ErrorCode::BadInput, mistake.to_string()),
     };
     let start = Instant::now();
     sink.phase(Phase::Working);
-    let mut work = Work::new(&input, attempt);
-    match work.embed(provider, sink).await {
-        Ok(()) => Outcome::Done(work.result(start.elapsed())),
-        Err(outcome) => outcome,
-    }
+    let mut work = Work::new(&input, attempt, provider, sink.inline_max());
+    let life = async {
+        work.resume(sink).await?;
+        work.embed(provider, sink).await?;
+        work.finish(start.elapsed(), sink).await
+    };
+    life.await.map_or_else(|outcome| outcome, Outcome::Done)
 }
 
 /// The texts of one attempt and what has become of them.
 struct Work<'a> {
     input: &'a Input<'a>,
     attempt: &'a Attempt<'a>,
+    /// The key of each text.
     keys: Vec<Key>,
-    vectors: Vectors,
-    /// Where in `vectors` the one of a key stands.
-    places: HashMap<Key, usize>,
+    /// The texts, each once: the same text twice is paid for once.
+    distinct: Vec<(Key, &'a str)>,
+    batch_size: usize,
+    inline_max: usize,
+    /// Which vectors are stashed.
+    stashed: HashSet<Key>,
+    /// Vectors that may come to stand in the job; none, once the result is too large for that.
+    held: HashMap<Key, Box<[u8]>>,
+    /// Numbers per vector; 0 while there is none.
+    dimensions: usize,
     model: Option<String>,
     usage: Option<EmbedUsage>,
 }
 
 impl<'a> Work<'a> {
-    fn new(input: &'a Input<'a>, attempt: &'a Attempt<'a>) -> Self {
+    fn new(input: &'a Input<'a>, attempt: &'a Attempt<'a>, provider: &Provider, inline_max: usize) -> Self {
         let keys = input.keys(attempt.model);
-        Self { input, attempt, keys, vectors: Vectors::default(), places: HashMap::new(), model: None, usage: None }
+        let mut seen = HashSet::with_capacity(keys.len());
+        let texts = std::iter::zip(&keys, &input.items).filter(|(key, _)| seen.insert(**key));
+        let distinct = texts.map(|(key, item)| (*key, &*item.text)).collect();
+        Self {
+            input,
+            attempt,
+            distinct,
+            keys,
+            batch_size: input.batch_size.unwrap_or(provider.batch_size()) as usize,
+            inline_max,
+            stashed: HashSet::new(),
+            held: HashMap::new(),
+            dimensions: 0,
+            model: None,
+            usage: None,
+        }
     }
 
-    async fn embed(&mut self, provider: &Provider, sink: &mut impl Sink) -> Result<(), Outcome> {
-        let size = self.input.batch_size.unwrap_or(provider.batch_size()) as usize;
-        // The same text twice is paid for once.
-        let mut seen = std::collections::HashSet::new();
-        let todo: Vec<(Key, &str)> = std::iter::zip(&self.keys, &self.input.items)
-            .filter(|(key, _)| seen.insert(**key))
-            .map(|(key, item)| (*key, &*item.text))
-            .collect();
-        for batch in todo.chunks(size) {
+    /// Whether batches are stashed: of a single one the outcome itself is written next.
+    fn has_checkpoints(&self) -> bool {
+        self.distinct.len() > self.batch_size
+    }
+
+    /// Finds what earlier attempts left, and drops what of it this input has no use for.
+    async fn resume(&mut self, stash: &mut impl Stash) -> Result<(), Outcome> {
+        if !self.has_checkpoints() {
+            return Ok(());
+        }
+        let wanted: HashSet<Key> = self.distinct.iter().map(|(key, _)| *key).collect();
+        let mut stale = Vec::new();
+        for name in stash.names().await? {
+            match Key::try_from(name.as_slice()) {
+                Ok(key) if wanted.contains(&key) => drop(self.stashed.insert(key)),
+                _ if name == USAGE => {}
+                _ => stale.push(name),
+            }
+        }
+        for names in stale.chunks(NAMES_PER_CALL) {
+            let drops: Vec<(&[u8], &[u8])> = names.iter().map(|name| (&**name, &[][..])).collect();
+            stash.put(&drops, None).await?;
+        }
+        let Some(one) = self.stashed.iter().next() else { return Ok(()) };
+        let [usage, vector] = <[_; 2]>::try_from(stash.get(&[USAGE, one]).await?).unwrap_or_default();
+        self.usage = usage.and_then(|usage| serde_json::from_slice(&usage).ok());
+        self.dimensions = vector.map_or(0, |vector| vector.len() / size_of::<f32>());
+        Ok(())
+    }
+
+    async fn embed(&mut self, provider: &Provider, stash: &mut impl Stash) -> Result<(), Outcome> {
+        let todo: Vec<_> = self.distinct.iter().copied().filter(|(key, _)| !self.stashed.contains(key)).collect();
+        for batch in todo.chunks(self.batch_size) {
             let texts: Vec<&str> = batch.iter().map(|(_, text)| *text).collect();
             let request = EmbedRequest {
                 model: self.attempt.model,
@@ -70,70 +128,121 @@ impl<'a> Work<'a> {
             };
             let output = provider.embed(request).await?;
             self.check(&output.vectors)?;
-            for (vector, (key, _)) in output.vectors.iter().zip(batch) {
-                self.places.insert(*key, self.vectors.len());
-                self.vectors.push_packed(vector).map_err(bad_response)?;
-            }
             self.model = output.model.or(self.model.take());
             if let Some(usage) = output.usage {
                 let sum = self.usage.get_or_insert_default();
                 sum.prompt_tokens += usage.prompt_tokens;
                 sum.total_tokens += usage.total_tokens;
             }
-            sink.progress(self.done(), Some(self.keys.len() as u64), UNIT);
+            let vectors = || batch.iter().map(|(key, _)| key).zip(output.vectors.iter());
+            if self.has_checkpoints() {
+                self.stashed.extend(batch.iter().map(|(key, _)| *key));
+                let usage = self.usage.as_ref().map(to_json);
+                let mut values: Vec<(&[u8], &[u8])> = vectors().map(|(key, vector)| (&key[..], vector)).collect();
+                values.extend(usage.as_deref().map(|usage| (USAGE, usage)));
+                stash.put(&values, Some(self.progress())).await?;
+            }
+            if self.may_stand_in_the_job() || !self.has_checkpoints() {
+                self.held.extend(vectors().map(|(key, vector)| (*key, vector.into())));
+            } else {
+                self.held.clear();
+            }
         }
         Ok(())
     }
 
-    /// A server that ignores the wish for shorter vectors would be believed by nobody who compares them.
-    fn check(&self, vectors: &Vectors) -> Result<(), Outcome> {
-        match self.input.dimensions {
-            Some(wanted) if vectors.dimensions() != wanted as usize => {
-                let message = format!("the provider's vectors have {} dimensions, not {wanted}", vectors.dimensions());
-                Err(Outcome::fail(ErrorCode::BadInput, message))
-            }
-            _ => Ok(()),
+    /// A server that ignores the wish for shorter vectors, or changes its mind, would be believed by nobody who compares
+    /// them.
+    fn check(&mut self, vectors: &Vectors) -> Result<(), Outcome> {
+        let found = vectors.dimensions();
+        if let Some(wanted) = self.input.dimensions.filter(|wanted| *wanted as usize != found) {
+            let message = format!("the provider's vectors have {found} dimensions, not {wanted}");
+            return Err(Outcome::fail(ErrorCode::BadInput, message));
         }
+        if self.dimensions != 0 && self.dimensions != found {
+            let message = format!("the provider's vectors had {} dimensions and now have {found}", self.dimensions);
+            return Err(Outcome::retry(ErrorCode::BadResponse, message));
+        }
+        self.dimensions = found;
+        Ok(())
     }
 
-    /// How many of the texts have their vector.
-    fn done(&self) -> u64 {
-        self.keys.iter().filter(|key| self.places.contains_key(*key)).count() as u64
+    fn progress(&self) -> Progress {
+        let done = self.keys.iter().filter(|key| self.stashed.contains(*key)).count() as u64;
+        Progress { done, total: Some(self.keys.len() as u64), unit: UNIT.to_owned() }
     }
 
-    /// `ai.embedding_result.v1`. Written by hand: its vectors are JSON already where they are written.
-    fn result(&self, duration: Duration) -> Box<RawValue> {
-        let packed: Vec<&[u8]> = self.vectors.iter().collect();
-        let mut out = br#"{"schema_version":"ai.embedding_result.v1","model":"#.to_vec();
-        write(&mut out, &self.model.as_deref().or(self.attempt.model));
-        out.extend_from_slice(format!(",\"dimensions\":{},\"data\":[", self.vectors.dimensions()).as_bytes());
-        for (index, (key, Item { id, .. })) in std::iter::zip(&self.keys, &self.input.items).enumerate() {
-            out.extend_from_slice(if index == 0 { b"{" } else { b",{" });
-            out.extend_from_slice(format!("\"object\":\"embedding\",\"index\":{index},").as_bytes());
-            if let Some(id) = id {
-                out.extend_from_slice(b"\"id\":");
-                write(&mut out, id);
-                out.push(b',');
+    /// Whether the result is small enough by the least that its numbers can take.
+    fn may_stand_in_the_job(&self) -> bool {
+        let least = match self.input.encoding {
+            Encoding::Float => 2,
+            Encoding::Base64 => 5,
+        };
+        self.keys.len() * self.dimensions * least <= self.inline_max
+    }
+
+    /// The result itself, or what stands for one that is too large for the job.
+    async fn finish(&mut self, duration: Duration, stash: &mut impl Stash) -> Result<Box<RawValue>, Outcome> {
+        let usage = self.usage.as_ref().map(|usage| to_raw_value(usage).expect("numbers always serialize"));
+        let manifest = Manifest {
+            model: self.model.take().or(self.attempt.model.map(str::to_owned)),
+            dimensions: self.dimensions,
+            encoding: self.input.encoding,
+            count: self.keys.len(),
+            usage: usage.clone(),
+            duration_ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
+            collection: None,
+        };
+        if self.may_stand_in_the_job() {
+            self.recall(stash).await?;
+            let result = self.result(&manifest);
+            if result.len() <= self.inline_max {
+                let result = String::from_utf8(result).expect("JSON is UTF-8");
+                return Ok(RawValue::from_string(result).expect("its parts are JSON"));
             }
-            out.extend_from_slice(b"\"embedding\":");
-            self.input.encoding.write(packed[self.places[key]], &mut out);
-            out.push(b'}');
         }
-        out.push(b']');
-        if let Some(usage) = self.usage {
-            out.extend_from_slice(b",\"usage\":");
-            write(&mut out, &usage);
+        self.leave(&manifest, stash).await?;
+        Ok(to_raw_value(&StoredResult::new(Form::Vectors, usage)).expect("JSON always serializes"))
+    }
+
+    /// Reads back what earlier attempts stashed.
+    async fn recall(&mut self, stash: &mut impl Stash) -> Result<(), Outcome> {
+        let missing: Vec<Key> = self.stashed.iter().filter(|key| !self.held.contains_key(*key)).copied().collect();
+        for keys in missing.chunks(PAGE) {
+            let names: Vec<&[u8]> = keys.iter().map(|key| &key[..]).collect();
+            for (key, vector) in keys.iter().zip(stash.get(&names).await?) {
+                let gone = || Outcome::retry(ErrorCode::StorageError, "a checkpoint is gone");
+                self.held.insert(*key, vector.ok_or_else(gone)?.into());
+            }
         }
-        out.extend_from_slice(format!(",\"duration_ms\":{}}}", duration.as_millis()).as_bytes());
-        let json = String::from_utf8(out).expect("JSON is UTF-8");
-        RawValue::from_string(json).expect("its parts are JSON")
+        Ok(())
+    }
+
+    fn result(&self, manifest: &Manifest) -> Vec<u8> {
+        let mut out = Vec::new();
+        manifest.begin(&mut out);
+        for (index, (key, item)) in std::iter::zip(&self.keys, &self.input.items).enumerate() {
+            manifest.vector(index, item.id.as_deref(), self.held.get(key).map(AsRef::as_ref), &mut out);
+        }
+        manifest.end(None, &mut out);
+        out
+    }
+
+    /// Leaves all that the API needs to write the result.
+    async fn leave(&self, manifest: &Manifest, stash: &mut impl Stash) -> Result<(), Outcome> {
+        let held = self.held.iter().filter(|(key, _)| !self.stashed.contains(*key));
+        let vectors: Vec<(&[u8], &[u8])> = held.map(|(key, vector)| (&key[..], &vector[..])).collect();
+        if !vectors.is_empty() {
+            stash.put(&vectors, None).await?;
+        }
+        let pages = self.keys.chunks(PAGE).zip(self.input.items.chunks(PAGE)).enumerate();
+        for (number, (keys, items)) in pages {
+            stash.put(&[(page_name(number).as_bytes(), &Page::encode(keys, items))], None).await?;
+        }
+        stash.put(&[(Manifest::NAME.as_bytes(), &to_json(manifest))], None).await
     }
 }
 
-fn bad_response(message: &str) -> Outcome {
-    Outcome::retry(ErrorCode::BadResponse, format!("the provider's answers cannot be used: {message}"))
-}
-
-fn write(out: &mut Vec<u8>, value: &impl serde::Serialize) {
-    serde_json::to_writer(out, value).expect("texts and numbers always serialize into memory");
+fn to_json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("texts and numbers always serialize")
 }

@@ -1,16 +1,26 @@
 //! A sink that keeps what it was given, for tests.
 
-use overshot_common::job::Phase;
+use std::collections::BTreeMap;
+
+use overshot_common::code::ErrorCode;
+use overshot_common::job::{Phase, Progress};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::Sink;
+use super::{Sink, Stash};
+use crate::outcome::Outcome;
 
 /// What a task reported.
 #[derive(Debug, Default)]
 pub(crate) struct Recorder {
     pub(crate) phases: Vec<Phase>,
     pub(crate) progress: Vec<u64>,
+    /// What it stashed.
+    pub(crate) stash: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// Writes to the stash that still succeed; `None`: all.
+    pub(crate) writes_left: Option<usize>,
+    /// See [`Stash::inline_max`].
+    pub(crate) inline_max: usize,
     pub(crate) texts: Vec<String>,
     pub(crate) deltas: Vec<Value>,
     /// Told at the first chunk, if there.
@@ -32,5 +42,34 @@ impl Sink for Recorder {
         if let Some(told) = self.first_chunk.take() {
             told.send(()).unwrap();
         }
+    }
+}
+
+impl Stash for Recorder {
+    async fn names(&mut self) -> Result<Vec<Vec<u8>>, Outcome> {
+        Ok(self.stash.keys().cloned().collect())
+    }
+
+    async fn get(&mut self, names: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>, Outcome> {
+        Ok(names.iter().map(|name| self.stash.get(*name).cloned()).collect())
+    }
+
+    async fn put(&mut self, values: &[(&[u8], &[u8])], progress: Option<Progress>) -> Result<(), Outcome> {
+        if let Some(left) = &mut self.writes_left {
+            *left = left.checked_sub(1).ok_or_else(|| Outcome::retry(ErrorCode::StorageError, "no write is left"))?;
+        }
+        for (name, value) in values {
+            if value.is_empty() {
+                self.stash.remove(*name);
+            } else {
+                self.stash.insert(name.to_vec(), value.to_vec());
+            }
+        }
+        self.progress.extend(progress.map(|progress| progress.done));
+        Ok(())
+    }
+
+    fn inline_max(&self) -> usize {
+        self.inline_max
     }
 }

@@ -13,7 +13,7 @@ local function prune(id)
     for tag in string.gmatch(job[TAGS], '%S+') do
       defer('ZREM', ':t:' .. tag, id)
     end
-    redis.call('DEL', name, base .. ':c:' .. id)
+    redis.call('UNLINK', name, base .. ':c:' .. id, base .. ':v:' .. id)
     if job[CREATED] + job[IDEMPOTENT_FOR] > now then
       -- Its idempotency key may still be sent: then the job came and went, and must not run again.
       redis.call('HSET', name, 'gone', 1)

@@ -5,6 +5,7 @@
 --   :j:<id>    record (hash): s state (packed, below), f facts (packed, below) with a small input behind them, i input (I where
 --              large) that is not, r result, e error, d metadata, p progress, n nonce of the last retry by hand
 --   :c:<id>    chunks (stream), ids <grant number>-<seq>
+--   :v:<id>    what a running job left beside its record (hash): vectors by key, parts of a result that is not in `r`
 --   :q:<lane>  tickets (streams, group `workers`): suspect, front, high, normal, low
 --   :due       scheduled and retrying by due time   :exp     waiting jobs whose deadline no stream order tells
 --   :leases    running by lease end                 :cancels running with a cancel request, by the end of patience

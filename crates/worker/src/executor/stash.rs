@@ -1,0 +1,129 @@
+//! What attempts of one job leave to each other, kept in Redis under the grant; and results too large for their job.
+
+use overshot_common::code::ErrorCode;
+use overshot_common::job::Progress;
+use overshot_common::queue::{Error, Form, Settlement, StoredResult, Verdict};
+use serde::Deserialize;
+use serde_json::value::{RawValue, to_raw_value};
+use tokio::time::Instant;
+
+use super::reporter::Reporter;
+use crate::outcome::Outcome;
+use crate::runner::backoff::Backoff;
+use crate::runner::registry::{Attempt, Stop};
+use crate::runner::settler::Ending;
+use crate::runner::station::Station;
+use crate::tasks::Stash;
+
+/// The longest part of a result that is kept as text.
+const PART_BYTES: usize = 512 << 10;
+
+impl Stash for Reporter<'_> {
+    async fn names(&mut self) -> Result<Vec<Vec<u8>>, Outcome> {
+        let (station, id) = (self.station(), &self.attempt().held.id);
+        insist(station, || station.queue.stashed_names(id)).await.map_err(|error| unreadable(&error))
+    }
+
+    async fn get(&mut self, names: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>, Outcome> {
+        let (station, id) = (self.station(), &self.attempt().held.id);
+        insist(station, || station.queue.stashed(id, names)).await.map_err(|error| unreadable(&error))
+    }
+
+    async fn put(&mut self, values: &[(&[u8], &[u8])], progress: Option<Progress>) -> Result<(), Outcome> {
+        put(self.station(), self.attempt(), values, progress.as_ref()).await
+    }
+
+    fn inline_max(&self) -> usize {
+        inline_max(self.station())
+    }
+}
+
+/// Writes, as long as Redis is away and the lease is not over.
+async fn put(
+    station: &Station,
+    attempt: &Attempt,
+    values: &[(&[u8], &[u8])],
+    progress: Option<&Progress>,
+) -> Result<(), Outcome> {
+    match insist(station, || station.queue.stash(&attempt.held, progress, values)).await {
+        Ok(true) => {
+            attempt.progressed();
+            Ok(())
+        }
+        Ok(false) => {
+            attempt.stop(Stop::Lost);
+            Err(Outcome::retry(ErrorCode::StorageError, "the grant is lost"))
+        }
+        Err(error) => {
+            tracing::warn!(%error, "checkpoint or result not written");
+            Err(Outcome::retry(ErrorCode::StorageError, "a checkpoint or a result could not be written"))
+        }
+    }
+}
+
+/// Calls again as long as Redis is away and the lease is not over. A Redis that is full is left to the retry.
+async fn insist<T, F>(station: &Station, call: impl Fn() -> F) -> Result<T, Error>
+where
+    F: Future<Output = Result<T, Error>>,
+{
+    let (begun, mut backoff) = (Instant::now(), Backoff::new());
+    loop {
+        match call().await {
+            Err(Error::Unavailable(_)) if !station.lease_is_over(begun) => backoff.wait().await,
+            answer => return answer,
+        }
+    }
+}
+
+fn unreadable(error: &Error) -> Outcome {
+    tracing::warn!(%error, "checkpoint not read");
+    Outcome::retry(ErrorCode::StorageError, "a checkpoint could not be read")
+}
+
+fn inline_max(station: &Station) -> usize {
+    usize::try_from(station.config.max_inline_result).unwrap_or(usize::MAX)
+}
+
+/// Whether an attempt's result, whole or partial, is too large for its job.
+pub(super) fn is_large(station: &Station, ending: &Ending) -> bool {
+    let Ending::Settle(settlement) = ending else { return false };
+    result_of(settlement).is_some_and(|result| result.get().len() > inline_max(station))
+}
+
+fn result_of(settlement: &Settlement) -> Option<&RawValue> {
+    match &settlement.verdict {
+        Verdict::Completed(result) => Some(result),
+        Verdict::Failed(_) | Verdict::Retry(..) | Verdict::Cancelled(_) => settlement.partial.as_deref(),
+    }
+}
+
+/// Puts a large result beside its job. One that cannot be put there is as good as none: the job is tried again.
+pub(super) async fn set_aside(station: &Station, attempt: &Attempt, ending: Ending) -> Ending {
+    let Ending::Settle(mut settlement) = ending else { return ending };
+    let Some(result) = result_of(&settlement) else { return Ending::Settle(settlement) };
+    let (names, parts): (Vec<_>, Vec<_>) = std::iter::zip(0.., result.get().as_bytes().chunks(PART_BYTES))
+        .map(|(number, part)| (StoredResult::part(number), part))
+        .unzip();
+    let values: Vec<(&[u8], &[u8])> =
+        std::iter::zip(&names, &parts).map(|(name, part)| (name.as_bytes(), *part)).collect();
+    let outcome = put(station, attempt, &values, None).await;
+    let stored = StoredResult::new(Form::Json(parts.len()), usage_of(result));
+    let stored = to_raw_value(&stored).expect("JSON always serializes");
+    match (outcome, &settlement.verdict) {
+        (Ok(()), Verdict::Completed(_)) => settlement.verdict = Verdict::Completed(stored),
+        (Ok(()), _) => settlement.partial = Some(stored),
+        (Err(outcome), Verdict::Completed(_)) => {
+            return super::verdict::of(outcome, &attempt.held, None, &station.pool.settings.retry);
+        }
+        (Err(_), _) => settlement.partial = None,
+    }
+    Ending::Settle(settlement)
+}
+
+fn usage_of(result: &RawValue) -> Option<Box<RawValue>> {
+    #[derive(Deserialize)]
+    struct Counted {
+        usage: Option<Box<RawValue>>,
+    }
+    serde_json::from_str::<Counted>(result.get()).ok()?.usage
+}
