@@ -8,6 +8,7 @@ mod groups;
 mod idempotency;
 mod keys;
 mod listing;
+mod openapi;
 mod order;
 mod pools;
 pub(crate) mod shards;

@@ -130,6 +130,15 @@ fn only_the_queue_speaks_redis() {
 }
 
 #[test]
+fn no_route_goes_around_the_api_document() {
+    let router = code(Path::new("crates/api/src/router.rs"));
+    assert!(
+        router.contains(".routes(routes!(") && !router.contains(".route(") && !router.contains(".nest"),
+        "use routes!"
+    );
+}
+
+#[test]
 fn the_common_crate_knows_no_http() {
     let own = dependencies("common");
     for name in ["axum", "reqwest", "hyper", "tower", "tower-http", "overshot-api", "overshot-worker"] {

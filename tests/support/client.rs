@@ -55,7 +55,11 @@ impl Answer {
 impl Client {
     /// For the API at `address` (`host:port`).
     pub fn new(address: &str, token: Option<&str>) -> Self {
-        let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(60)).build();
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .timeout(Duration::from_secs(60))
+            .build();
         let http = http.expect("a plain client can always be made");
         Self { base: format!("http://{address}"), token: token.map(str::to_owned), http }
     }

@@ -1,7 +1,7 @@
 //! What all requests share.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use overshot_common::config::{Config, PoolConfig};
@@ -42,6 +42,8 @@ pub(crate) struct App {
     pub(crate) stopping: CancellationToken,
     pub(crate) ping: Ping,
     pub(crate) page: Page,
+    /// The API document, once the routes are put together.
+    pub(crate) document: OnceLock<axum::body::Bytes>,
 }
 
 impl App {
@@ -76,6 +78,7 @@ impl App {
             stopping,
             ping: Ping::default(),
             page,
+            document: OnceLock::new(),
         };
         Ok((app, watch))
     }

@@ -96,6 +96,10 @@ impl ApiError {
         )
     }
 
+    pub(crate) fn nothing_here() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path")
+    }
+
     pub(crate) fn job_not_found() -> Self {
         Self::new(StatusCode::NOT_FOUND, "job_not_found", "there is no such job, or its retention is over")
     }

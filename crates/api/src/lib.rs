@@ -19,6 +19,7 @@ mod error;
 mod handlers;
 mod metrics_page;
 mod middleware;
+mod openapi;
 mod params;
 mod redis_watch;
 mod router;

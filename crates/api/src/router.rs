@@ -1,40 +1,50 @@
-//! All routes.
+//! All routes. Methods and paths stand at the handlers, where `#[utoipa::path]` documents them.
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::{get, post};
 use tower_http::catch_panic::CatchPanicLayer;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::app::App;
 use crate::error::{self, ApiError};
-use crate::handlers::{bulk, events, health, jobs, keys, pools, results, workers};
+use crate::handlers::{bulk, docs, events, health, jobs, keys, pools, results, workers};
 use crate::middleware::{guard, observe};
+use crate::openapi;
 
+/// The service; it also gives `app` the document of its routes.
 pub(crate) fn router(app: Arc<App>) -> Router {
-    Router::new()
-        .route("/", get(health::index))
-        .route("/healthz", get(health::healthz))
-        .route("/readyz", get(health::readyz))
-        .route("/metrics", get(health::metrics))
-        .route("/api/v1/jobs", get(jobs::list).post(jobs::submit))
-        .route("/api/v1/jobs/batch", post(bulk::submit))
-        .route("/api/v1/jobs/cancel", post(bulk::cancel))
-        .route("/api/v1/jobs/retry", post(bulk::retry))
-        .route("/api/v1/jobs/{id}", get(jobs::show).patch(jobs::annotate).delete(jobs::cancel))
-        .route("/api/v1/jobs/{id}/cancel", post(jobs::cancel))
-        .route("/api/v1/jobs/{id}/retry", post(jobs::retry))
-        .route("/api/v1/jobs/{id}/events", get(events::follow))
-        .route("/api/v1/jobs/{id}/result", get(results::show))
-        .route("/api/v1/keys/{*concurrency_key}", get(keys::show))
-        .route("/api/v1/pools", get(pools::list))
-        .route("/api/v1/pools/{pool}", get(pools::show))
-        .route("/api/v1/pools/{pool}/pause", post(pools::pause))
-        .route("/api/v1/pools/{pool}/resume", post(pools::resume))
-        .route("/api/v1/pools/{pool}/demand", get(pools::demand))
-        .route("/api/v1/workers", get(workers::list))
+    let (router, documented) = OpenApiRouter::with_openapi(openapi::base())
+        .routes(routes!(health::index))
+        .routes(routes!(health::healthz))
+        .routes(routes!(health::readyz))
+        .routes(routes!(health::metrics))
+        .routes(routes!(docs::document))
+        .routes(routes!(docs::docs))
+        .routes(routes!(docs::page))
+        .routes(routes!(docs::file))
+        .routes(routes!(jobs::list, jobs::submit))
+        .routes(routes!(bulk::submit))
+        .routes(routes!(bulk::cancel))
+        .routes(routes!(bulk::retry))
+        .routes(routes!(jobs::show, jobs::annotate, jobs::delete))
+        .routes(routes!(jobs::cancel))
+        .routes(routes!(jobs::retry))
+        .routes(routes!(events::follow))
+        .routes(routes!(results::show))
+        .routes(routes!(keys::show))
+        .routes(routes!(pools::list))
+        .routes(routes!(pools::show))
+        .routes(routes!(pools::pause))
+        .routes(routes!(pools::resume))
+        .routes(routes!(pools::demand))
+        .routes(routes!(workers::list))
+        .split_for_parts();
+    app.document.get_or_init(|| openapi::finish(&documented));
+    router
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(from_fn_with_state(app.clone(), guard))
@@ -44,7 +54,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
 }
 
 async fn no_route(_: Uri) -> ApiError {
-    ApiError::new(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path")
+    ApiError::nothing_here()
 }
 
 async fn no_method(_: Method) -> ApiError {

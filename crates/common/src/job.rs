@@ -21,6 +21,7 @@ macro_rules! named {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal,)* }) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
         pub enum $name {
             $($(#[$vdoc])* #[serde(rename = $text)] $variant,)*
         }
@@ -137,8 +138,10 @@ named! {
 
 /// Why a job failed, or why its last attempt did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct JobError {
     /// The stable code.
+    #[cfg_attr(feature = "schema", schema(value_type = String))]
     pub code: ErrorCode,
     /// For people. Never holds prompts, completions or keys.
     pub message: String,
@@ -146,6 +149,7 @@ pub struct JobError {
 
 /// How far an attempt is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Progress {
     /// Units done.
     pub done: u64,
@@ -158,6 +162,7 @@ pub struct Progress {
 
 /// On whose behalf a job runs; for filters.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Owner {
     /// The service that submitted the job.
@@ -197,14 +202,17 @@ pub type Metadata = BTreeMap<String, String>;
 ///
 /// Times are RFC 3339 in UTC with milliseconds, `null` where not yet.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Job {
     /// Names the job.
+    #[cfg_attr(feature = "schema", schema(value_type = String))]
     pub id: JobId,
     /// Always `job`.
     pub object: &'static str,
     /// The task's name.
     pub task: String,
     /// The pool it runs in.
+    #[cfg_attr(feature = "schema", schema(value_type = String))]
     pub pool: PoolName,
     /// The model asked for.
     pub model: Option<String>,
@@ -227,11 +235,13 @@ pub struct Job {
     /// The last error.
     pub error: Option<JobError>,
     /// The result, once there is one, unless it is large.
+    #[cfg_attr(feature = "schema", schema(value_type = Option<Object>))]
     pub result: Option<Box<RawValue>>,
     /// Where a result stands that is larger than `max_inline_result`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub result_url: Option<String>,
     /// The provider's token counts, from the result.
+    #[cfg_attr(feature = "schema", schema(value_type = Option<Object>))]
     pub usage: Option<Box<RawValue>>,
     /// On whose behalf.
     pub owner: Option<Owner>,
@@ -242,6 +252,7 @@ pub struct Job {
     /// Whether chunks are kept and published.
     pub stream: bool,
     /// Who holds it, or held it last.
+    #[cfg_attr(feature = "schema", schema(value_type = Option<String>))]
     pub worker_id: Option<WorkerId>,
     /// When it was accepted.
     #[serde(serialize_with = "times::required")]
@@ -275,6 +286,7 @@ pub struct Job {
     pub result_expires_at: Option<Timestamp>,
     /// The input, where asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<Object>))]
     pub input: Option<Arc<RawValue>>,
 }
 

@@ -172,11 +172,42 @@ fn the_readme_names_every_make_target_and_every_route() {
     for (target, _) in targets.filter(|(target, _)| *target != "help" && !target.starts_with(['#', '\t'])) {
         assert!(readme.contains(&format!("make {target}")), "README.md does not name make {target}");
     }
-    let router = code(Path::new("crates/api/src/router.rs"));
-    let routes = quoted_after(&router, ".route(");
+    let handlers: Vec<_> = files("crates/api/src/handlers", ".rs").iter().map(|path| code(path)).collect();
+    let routes: BTreeSet<&str> = handlers.iter().flat_map(|code| quoted_after(code, "path = ")).collect();
     assert!(routes.len() > 10, "the routes were not read: {routes:?}");
+    // The files of the page and the page itself are named by where one goes.
+    let routes = routes.into_iter().filter(|route| !route.starts_with("/docs/"));
     for route in routes {
         let told = route.replace("{*", "{").replace("/api/v1/pools/{pool}/resume", "…/resume");
         assert!(readme.contains(&told), "README.md does not name {told}");
     }
+}
+
+/// Requests are read field by field; what the API document says of them is written beside.
+#[test]
+fn the_api_document_tells_every_field_that_a_request_may_have() {
+    let bodies = read("crates/api/src/openapi/bodies.rs");
+    let described = |name: &str| -> BTreeSet<String> {
+        let body = bodies.split(&format!("pub(crate) struct {name} {{\n")).nth(1).unwrap_or_default();
+        let body = body.split("\n}\n").next().unwrap_or_default();
+        let fields = body.lines().filter_map(|line| line.trim().split_once(": "));
+        let is_name = |name: &str| name.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+        fields.map(|(name, _)| name.to_owned()).filter(|name| is_name(name)).collect()
+    };
+    let reader = code(Path::new("crates/api/src/wire/job.rs"));
+    let submit =
+        reader.split("fn read(").nth(1).and_then(|rest| rest.split("from.finish()").next()).unwrap_or_default();
+    let mut read = BTreeSet::new();
+    for take in ["text", "raw", "duration", "choice", "integer", "boolean"] {
+        read.extend(quoted_after(submit, &format!("from.{take}(")).into_iter().map(str::to_owned));
+    }
+    assert!(read.len() > 15, "{read:?}");
+    assert_eq!(described("Submit"), read);
+    let filter = code(Path::new("crates/api/src/wire/filter.rs"));
+    let slots = filter.split("Some(match name {").nth(1).and_then(|rest| rest.split("_ =>").next()).unwrap_or_default();
+    let mut read: BTreeSet<String> = slots.split('"').skip(1).step_by(2).map(str::to_owned).collect();
+    read.insert("status".to_owned());
+    assert_eq!(described("Filter"), read);
+    read.extend(["limit", "after"].map(str::to_owned));
+    assert_eq!(described("ListQuery"), read);
 }

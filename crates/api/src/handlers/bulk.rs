@@ -14,10 +14,12 @@ use overshot_common::queue::{Cancelled, NewJob, Retried, Submitted};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
+use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::body;
 use crate::error::{ApiError, ErrorObject};
+use crate::openapi::bodies;
 use crate::params::Content;
 use crate::submit::{self, Booked, Prepared};
 use crate::wire::Fields;
@@ -32,9 +34,10 @@ const PAGE: usize = 200;
 /// How long a call by filter goes on before it tells the caller to come again.
 const TIME_MAX: Duration = Duration::from_secs(20);
 
-/// The answer to a batch.
-#[derive(Serialize)]
+/// The answer to a batch: one result per item, in their order.
+#[derive(Serialize, ToSchema)]
 pub(crate) struct Results {
+    #[schema(value_type = Vec<bodies::ItemResult>)]
     results: Vec<ItemResult>,
 }
 
@@ -58,7 +61,19 @@ impl Serialize for ItemResult {
     }
 }
 
-/// `POST /api/v1/jobs/batch`
+/// Submits up to 1000 jobs.
+///
+/// Each item is judged for itself, and answered with the status that it would have had alone.
+#[utoipa::path(
+    post,
+    path = "/api/v1/jobs/batch",
+    tag = "jobs",
+    request_body = bodies::Batch,
+    responses(
+        (status = 200, description = "one result per item, in their order", body = Results),
+        (status = 422, description = "not a list of 1 to 1000 jobs"),
+    ),
+)]
 pub(crate) async fn submit(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
@@ -145,20 +160,43 @@ async fn enqueue(app: &App, items: Vec<Item>) -> Vec<Result<(Job, bool), ApiErro
 }
 
 /// What a call by filter came to.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, ToSchema)]
 pub(crate) struct Changed {
     matched: usize,
     changed: usize,
+    /// There are more: send the same call again.
     more: bool,
 }
 
-/// `POST /api/v1/jobs/cancel`
+/// Cancels all jobs that match, up to 10 000 a call.
+#[utoipa::path(
+    post,
+    path = "/api/v1/jobs/cancel",
+    tag = "jobs",
+    request_body = bodies::Filter,
+    responses(
+        (status = 200, description = "how many matched, and how many of them were cancelled or asked to stop", body = Changed),
+        (status = 404, description = "there is no such pool"),
+        (status = 422, description = "the filter is empty, or not what the API takes"),
+    ),
+)]
 pub(crate) async fn cancel(State(app): State<Arc<App>>, Content(content): Content) -> Result<Json<Changed>, ApiError> {
     let wanted = Wanted::read(body::document(&content)?)?;
     change(&app, wanted, Move::Cancel).await.map(Json)
 }
 
-/// `POST /api/v1/jobs/retry`
+/// Runs all ended jobs that match again, up to 10 000 a call.
+#[utoipa::path(
+    post,
+    path = "/api/v1/jobs/retry",
+    tag = "jobs",
+    request_body = bodies::Filter,
+    responses(
+        (status = 200, description = "how many matched, and how many of them run again", body = Changed),
+        (status = 404, description = "there is no such pool"),
+        (status = 422, description = "the filter is empty, or not what the API takes"),
+    ),
+)]
 pub(crate) async fn retry(State(app): State<Arc<App>>, Content(content): Content) -> Result<Json<Changed>, ApiError> {
     let wanted = Wanted::read(body::document(&content)?)?;
     change(&app, wanted, Move::Retry).await.map(Json)

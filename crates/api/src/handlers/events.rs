@@ -11,12 +11,33 @@ use overshot_common::queue::ChunkId;
 
 use crate::app::App;
 use crate::error::ApiError;
+use crate::openapi::bodies::JobPath;
 use crate::params::{Id, Pairs};
 use crate::sse::Stream;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-/// `GET /api/v1/jobs/{id}/events`
+/// Follows a job: replays what was put out, then goes on to its end.
+///
+/// `text/event-stream`. Events: `status` (the job without its result), `chunk` (`{"seq","attempt","text","delta"}`),
+/// `attempt` (output starts anew), `truncated` (early chunks are gone), `done` (the whole job; then the stream ends).
+/// Ids grow over all attempts: a reader that comes back with the last one gets what it missed, in order, once.
+#[utoipa::path(
+    get,
+    path = "/api/v1/jobs/{id}/events",
+    tag = "jobs",
+    params(
+        JobPath,
+        ("Last-Event-ID" = Option<String>, Header, description = "goes on after this event", pattern = "^([0-9]+-[0-9]+)?$"),
+        ("last_event_id" = Option<String>, Query, description = "the same, for who cannot set headers",
+            pattern = "^([0-9]+-[0-9]+)?$"),
+    ),
+    responses(
+        (status = 200, description = "the events", body = String, content_type = "text/event-stream"),
+        (status = 404, description = "there is no such job, or its retention is over"),
+        (status = 422, description = "the id is none of this stream's"),
+    ),
+)]
 pub(crate) async fn follow(
     State(app): State<Arc<App>>,
     Id(id): Id,

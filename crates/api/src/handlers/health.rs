@@ -8,9 +8,11 @@ use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use overshot_common::queue::Queue;
+use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
+use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::error::ApiError;
@@ -41,23 +43,64 @@ impl Ping {
     }
 }
 
-/// `GET /`
-pub(crate) async fn index() -> Json<Value> {
-    Json(json!({
-        "name": "overshot",
-        "version": env!("CARGO_PKG_VERSION"),
-        "links": { "jobs": "/api/v1/jobs", "pools": "/api/v1/pools", "workers": "/api/v1/workers",
-            "health": "/healthz", "ready": "/readyz", "metrics": "/metrics" },
-    }))
+/// Who this is.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Index {
+    name: &'static str,
+    version: &'static str,
+    /// Where to go on.
+    #[schema(value_type = std::collections::BTreeMap<String, String>)]
+    links: Value,
 }
 
-/// `GET /healthz`
-pub(crate) async fn healthz() -> Json<Value> {
-    Json(json!({ "status": "ok" }))
+/// That it lives, or is ready.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Fine {
+    /// Always `ok`.
+    status: &'static str,
 }
 
-/// `GET /readyz`
-pub(crate) async fn readyz(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiError> {
+const FINE: Json<Fine> = Json(Fine { status: "ok" });
+
+/// Tells what this is, and where to go on.
+#[utoipa::path(
+    get,
+    path = "/",
+    tag = "health",
+    responses((status = 200, description = "the name, the version and the main paths", body = Index)),
+)]
+pub(crate) async fn index() -> Json<Index> {
+    Json(Index {
+        name: "overshot",
+        version: env!("CARGO_PKG_VERSION"),
+        links: json!({ "jobs": "/api/v1/jobs", "pools": "/api/v1/pools", "workers": "/api/v1/workers",
+            "health": "/healthz", "ready": "/readyz", "metrics": "/metrics",
+            "openapi": "/openapi.json", "docs": "/docs" }),
+    })
+}
+
+/// Tells that the process lives.
+#[utoipa::path(
+    get,
+    path = "/healthz",
+    tag = "health",
+    responses((status = 200, description = "it lives", body = Fine)),
+)]
+pub(crate) async fn healthz() -> Json<Fine> {
+    FINE
+}
+
+/// Tells whether requests may be sent here. Providers and workers do not count.
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    tag = "health",
+    responses(
+        (status = 200, description = "it takes requests", body = Fine),
+        (status = 503, description = "Redis is away or unfit, or the process is stopping"),
+    ),
+)]
+pub(crate) async fn readyz(State(app): State<Arc<App>>) -> Result<Json<Fine>, ApiError> {
     if app.stopping.is_cancelled() {
         return Err(ApiError::draining());
     }
@@ -65,12 +108,18 @@ pub(crate) async fn readyz(State(app): State<Arc<App>>) -> Result<Json<Value>, A
     match state {
         RedisState::Starting => Err(ApiError::unavailable("redis_unavailable", "redis was not found ready yet")),
         RedisState::Unfit => Err(ApiError::unavailable("redis_unfit", "redis may lose jobs; the log tells why")),
-        RedisState::Fit if app.ping.answered(&app.probe).await => Ok(Json(json!({ "status": "ok" }))),
+        RedisState::Fit if app.ping.answered(&app.probe).await => Ok(FINE),
         RedisState::Fit => Err(ApiError::unavailable("redis_unavailable", "redis does not answer")),
     }
 }
 
-/// `GET /metrics`
+/// The metrics, in the Prometheus text format.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    tag = "health",
+    responses((status = 200, description = "the metrics", body = String, content_type = "text/plain")),
+)]
 pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Response {
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics_page::render(&app).await).into_response()
 }

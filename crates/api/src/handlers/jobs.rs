@@ -12,11 +12,13 @@ use overshot_common::ids::JobId;
 use overshot_common::job::Job;
 use overshot_common::metrics::{self, Refusal};
 use overshot_common::queue::{Annotated, Cancelled, Retried, Subscription};
-use serde_json::json;
+use serde::Serialize;
 use tokio::time::Instant;
+use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::error::ApiError;
+use crate::openapi::bodies::{self, JobPath, Wait};
 use crate::params::{Content, Id, Pairs};
 use crate::submit::{self, Booked, Prepared};
 use crate::wire::filter::Listing;
@@ -24,7 +26,32 @@ use crate::wire::job::{KEY_BYTES_MAX, METADATA_PAIRS_MAX, changes, missing, too_
 use crate::wire::{Fields, sized};
 use crate::{body, wait};
 
-/// `POST /api/v1/jobs`
+/// Submits a job.
+///
+/// Accepted is durable: nothing that was answered 202 is lost by a crash. With `wait` the call answers when the job ends,
+/// or with 202 when the time is up first; the job goes on either way. With an idempotency key, the same key and body is
+/// the same job.
+#[utoipa::path(
+    post,
+    path = "/api/v1/jobs",
+    tag = "jobs",
+    params(
+        Wait,
+        ("Idempotency-Key" = Option<String>, Header, description = "as `idempotency_key` in the body, kept 24 h",
+            min_length = 1, max_length = 256),
+    ),
+    request_body = bodies::Submit,
+    responses(
+        (status = 200, description = "the ended job, or the job of that idempotency key", body = Job,
+            headers(("Location" = String, description = "where the job is"))),
+        (status = 202, description = "accepted", body = Job,
+            headers(("Location" = String, description = "where the job is"))),
+        (status = 404, description = "there is no such pool"),
+        (status = 409, description = "another job holds the concurrency key, or the job of that idempotency key is gone"),
+        (status = 422, description = "readable, but not what the API takes; `param` names the field"),
+        (status = 429, description = "the pool holds as many waiting jobs or bytes as it may"),
+    ),
+)]
 pub(crate) async fn submit(
     State(app): State<Arc<App>>,
     query: Pairs,
@@ -74,7 +101,22 @@ async fn accept(
     Ok((job, news, known))
 }
 
-/// `GET /api/v1/jobs/{id}`
+/// Shows a job.
+#[utoipa::path(
+    get,
+    path = "/api/v1/jobs/{id}",
+    tag = "jobs",
+    params(
+        JobPath,
+        Wait,
+        ("include" = Option<String>, Query, description = "`input` adds the input", pattern = "^input$"),
+    ),
+    responses(
+        (status = 200, description = "the job as it is now, or as it ended", body = Job),
+        (status = 404, description = "there is no such job, or its retention is over"),
+        (status = 422, description = "a parameter is not what the API takes"),
+    ),
+)]
 pub(crate) async fn show(State(app): State<Arc<App>>, Id(id): Id, query: Pairs) -> Result<Json<Job>, ApiError> {
     let (time, with_input) = (query.wait()?, query.include_input()?);
     if let Some(time) = time {
@@ -89,24 +131,74 @@ async fn ended(app: &App, id: &JobId, time: Duration) -> Result<Option<Job>, Api
     Ok(wait::for_the_end(app, id, news, None, deadline).await?)
 }
 
-/// `GET /api/v1/jobs`
-pub(crate) async fn list(State(app): State<Arc<App>>, query: Pairs) -> Result<Response, ApiError> {
+/// A part of a listing, newest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct JobList {
+    /// Always `list`.
+    object: &'static str,
+    data: Vec<Job>,
+    has_more: bool,
+    /// What `after` takes for the next page. With a rare match a page may be short and still not the last.
+    next: Option<String>,
+}
+
+/// Lists jobs, newest first.
+#[utoipa::path(
+    get,
+    path = "/api/v1/jobs",
+    tag = "jobs",
+    params(bodies::ListQuery),
+    responses(
+        (status = 200, description = "the jobs that match", body = JobList),
+        (status = 404, description = "there is no such pool"),
+        (status = 422, description = "a parameter is not what the API takes"),
+    ),
+)]
+pub(crate) async fn list(State(app): State<Arc<App>>, query: Pairs) -> Result<Json<JobList>, ApiError> {
     let Listing { wanted, limit, after } = Listing::read(&query)?;
     let shards = app.shards(wanted.pool.as_deref()).await?;
     let page = app.queue.list(&shards, &wanted.filter, after, limit).await?;
     let next = page.next.map(|next| next.to_string());
-    let body = json!({ "object": "list", "has_more": next.is_some(), "next": next });
-    #[derive(serde::Serialize)]
-    struct List {
-        #[serde(flatten)]
-        rest: serde_json::Value,
-        data: Vec<Job>,
-    }
-    Ok(Json(List { rest: body, data: page.jobs }).into_response())
+    Ok(Json(JobList { object: "list", data: page.jobs, has_more: next.is_some(), next }))
 }
 
-/// `POST /api/v1/jobs/{id}/cancel`, `DELETE /api/v1/jobs/{id}`
-pub(crate) async fn cancel(State(app): State<Arc<App>>, Id(id): Id) -> Result<Response, ApiError> {
+/// Cancels a job.
+///
+/// A waiting one is cancelled at once (200). A running one is asked to stop (202) and ends within seconds.
+#[utoipa::path(
+    post,
+    path = "/api/v1/jobs/{id}/cancel",
+    tag = "jobs",
+    params(JobPath),
+    responses(
+        (status = 200, description = "cancelled, now or before", body = Job),
+        (status = 202, description = "its worker is asked to stop", body = Job),
+        (status = 404, description = "there is no such job, or its retention is over"),
+        (status = 409, description = "the job has ended otherwise"),
+    ),
+)]
+pub(crate) async fn cancel(app: State<Arc<App>>, id: Id) -> Result<Response, ApiError> {
+    stop(app, id).await
+}
+
+/// Cancels a job: the same as its `/cancel`.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/jobs/{id}",
+    tag = "jobs",
+    params(JobPath),
+    responses(
+        (status = 200, description = "cancelled, now or before", body = Job),
+        (status = 202, description = "its worker is asked to stop", body = Job),
+        (status = 404, description = "there is no such job, or its retention is over"),
+        (status = 409, description = "the job has ended otherwise"),
+    ),
+)]
+pub(crate) async fn delete(app: State<Arc<App>>, id: Id) -> Result<Response, ApiError> {
+    stop(app, id).await
+}
+
+async fn stop(State(app): State<Arc<App>>, Id(id): Id) -> Result<Response, ApiError> {
     let answers = app.queue.cancel(&id.shard, &[id.local]).await?;
     let status = match answers.first() {
         None | Some(Cancelled::Unknown) => return Err(ApiError::job_not_found()),
@@ -117,7 +209,22 @@ pub(crate) async fn cancel(State(app): State<Arc<App>>, Id(id): Id) -> Result<Re
     Ok((status, Json(app.job(&id, false).await?)).into_response())
 }
 
-/// `POST /api/v1/jobs/{id}/retry`
+/// Runs an ended job again, with a new budget of attempts and, where given, another input.
+#[utoipa::path(
+    post,
+    path = "/api/v1/jobs/{id}/retry",
+    tag = "jobs",
+    params(JobPath),
+    request_body = Option<bodies::Retry>,
+    responses(
+        (status = 202, description = "queued again", body = Job,
+            headers(("Location" = String, description = "where the job is"))),
+        (status = 404, description = "there is no such job, or its retention is over"),
+        (status = 409, description = "the job has not ended, or another job holds its concurrency key"),
+        (status = 422, description = "the new input is not what the task takes"),
+        (status = 429, description = "the pool holds as many waiting jobs or bytes as it may"),
+    ),
+)]
 pub(crate) async fn retry(
     State(app): State<Arc<App>>,
     Id(id): Id,
@@ -146,7 +253,19 @@ pub(crate) async fn retry(
     }
 }
 
-/// `PATCH /api/v1/jobs/{id}`
+/// Merges pairs into a job's metadata, whatever its status.
+#[utoipa::path(
+    patch,
+    path = "/api/v1/jobs/{id}",
+    tag = "jobs",
+    params(JobPath),
+    request_body = bodies::Annotate,
+    responses(
+        (status = 200, description = "the job with its new metadata", body = Job),
+        (status = 404, description = "there is no such job, or its retention is over"),
+        (status = 422, description = "readable, but not what the API takes; `param` names the field"),
+    ),
+)]
 pub(crate) async fn annotate(
     State(app): State<Arc<App>>,
     Id(id): Id,

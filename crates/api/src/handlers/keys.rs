@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use overshot_common::job::Job;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::error::ApiError;
@@ -14,14 +15,28 @@ use crate::wire::job::KEY_BYTES_MAX;
 use crate::wire::sized;
 
 /// Who holds a key, who waits for it, and who had it last.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(crate) struct Key {
     active: Option<Job>,
     waiting: Vec<Job>,
     latest: Option<Job>,
 }
 
-/// `GET /api/v1/keys/{concurrency_key}`
+/// Shows who holds a concurrency key, who waits for it, and who had it last.
+#[utoipa::path(
+    get,
+    path = "/api/v1/keys/{*concurrency_key}",
+    tag = "jobs",
+    params(
+        ("concurrency_key" = String, Path, description = "the key, `/` included", min_length = 1, max_length = 256),
+        ("pool" = Option<String>, Query, description = "the key's pool; needed where there are several"),
+    ),
+    responses(
+        (status = 200, description = "the jobs of the key; nobody may hold it", body = Key),
+        (status = 404, description = "there is no such pool"),
+        (status = 422, description = "the key is too long, or the pool is missing"),
+    ),
+)]
 pub(crate) async fn show(
     State(app): State<Arc<App>>,
     Segment(key): Segment,

@@ -11,16 +11,19 @@ use overshot_common::ids::PoolName;
 use overshot_common::job::{Priority, Status};
 use overshot_common::queue::{self, PoolNumbers, Queue};
 use serde::Serialize;
-use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::error::ApiError;
+use crate::openapi::bodies::PoolPath;
 use crate::params::Segment;
 
 /// A pool as callers see it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Pool {
+    #[schema(value_type = String)]
     pool: PoolName,
+    /// Always `pool`.
     object: &'static str,
     paused: bool,
     /// No longer configured: nobody here looks after its jobs.
@@ -29,8 +32,25 @@ pub(crate) struct Pool {
     by_status: BTreeMap<&'static str, u64>,
     by_priority: BTreeMap<&'static str, u64>,
     queued_bytes: u64,
+    /// Queued, due and running jobs: the number to scale on.
     demand: u64,
     oldest_queued_seconds: f64,
+}
+
+/// Every pool.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct PoolList {
+    /// Always `list`.
+    object: &'static str,
+    data: Vec<Pool>,
+}
+
+/// What to scale on.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Demand {
+    #[schema(value_type = String)]
+    pool: PoolName,
+    demand: u64,
 }
 
 impl Pool {
@@ -74,31 +94,79 @@ async fn read(app: &App, (pool, shards): (PoolName, u16)) -> Result<Pool, ApiErr
     Ok(Pool::new(pool, orphaned, &numbers))
 }
 
-/// `GET /api/v1/pools`
-pub(crate) async fn list(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiError> {
+/// Lists the pools, and those that are no longer configured but still have jobs.
+#[utoipa::path(
+    get,
+    path = "/api/v1/pools",
+    tag = "fleet",
+    responses((status = 200, description = "every pool in numbers", body = PoolList)),
+)]
+pub(crate) async fn list(State(app): State<Arc<App>>) -> Result<Json<PoolList>, ApiError> {
     let pools = app.all_pools().await?;
     let mut pools = try_join_all(pools.into_iter().map(|pool| read(&app, pool))).await?;
     pools.retain(|pool| !pool.orphaned || pool.has_jobs());
-    Ok(Json(json!({ "object": "list", "data": pools })))
+    Ok(Json(PoolList { object: "list", data: pools }))
 }
 
-/// `GET /api/v1/pools/{pool}`
+/// Shows a pool in numbers.
+#[utoipa::path(
+    get,
+    path = "/api/v1/pools/{pool}",
+    tag = "fleet",
+    params(PoolPath),
+    responses(
+        (status = 200, description = "its jobs by status and priority, its workers", body = Pool),
+        (status = 404, description = "there is no such pool"),
+    ),
+)]
 pub(crate) async fn show(State(app): State<Arc<App>>, Segment(name): Segment) -> Result<Json<Pool>, ApiError> {
     read(&app, app.known_pool(&name).await?).await.map(Json)
 }
 
-/// `GET /api/v1/pools/{pool}/demand`
-pub(crate) async fn demand(State(app): State<Arc<App>>, Segment(name): Segment) -> Result<Json<Value>, ApiError> {
+/// Tells the number to scale a pool's workers on.
+///
+/// Queued, due and running jobs; blocked ones and those not due yet do not count, a paused pool counts only what runs.
+#[utoipa::path(
+    get,
+    path = "/api/v1/pools/{pool}/demand",
+    tag = "fleet",
+    params(PoolPath),
+    responses(
+        (status = 200, description = "the demand", body = Demand),
+        (status = 404, description = "there is no such pool"),
+    ),
+)]
+pub(crate) async fn demand(State(app): State<Arc<App>>, Segment(name): Segment) -> Result<Json<Demand>, ApiError> {
     let pool = read(&app, app.known_pool(&name).await?).await?;
-    Ok(Json(json!({ "pool": pool.pool, "demand": pool.demand })))
+    Ok(Json(Demand { pool: pool.pool, demand: pool.demand }))
 }
 
-/// `POST /api/v1/pools/{pool}/pause`
+/// Stops a pool's claims: what runs goes on, nothing new begins.
+#[utoipa::path(
+    post,
+    path = "/api/v1/pools/{pool}/pause",
+    tag = "fleet",
+    params(PoolPath),
+    responses(
+        (status = 200, description = "paused", body = Pool),
+        (status = 404, description = "there is no such pool"),
+    ),
+)]
 pub(crate) async fn pause(State(app): State<Arc<App>>, Segment(name): Segment) -> Result<Json<Pool>, ApiError> {
     set_paused(&app, &name, true).await
 }
 
-/// `POST /api/v1/pools/{pool}/resume`
+/// Lets a pool's claims go on.
+#[utoipa::path(
+    post,
+    path = "/api/v1/pools/{pool}/resume",
+    tag = "fleet",
+    params(PoolPath),
+    responses(
+        (status = 200, description = "no longer paused", body = Pool),
+        (status = 404, description = "there is no such pool"),
+    ),
+)]
 pub(crate) async fn resume(State(app): State<Arc<App>>, Segment(name): Segment) -> Result<Json<Pool>, ApiError> {
     set_paused(&app, &name, false).await
 }

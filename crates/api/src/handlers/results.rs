@@ -14,9 +14,21 @@ use overshot_common::task::embedding::{Manifest, PAGE, Page, page_name};
 
 use crate::app::App;
 use crate::error::ApiError;
+use crate::openapi::bodies::JobPath;
 use crate::params::Id;
 
-/// `GET /api/v1/jobs/{id}/result`
+/// Shows a job's result by itself, however large it is.
+#[utoipa::path(
+    get,
+    path = "/api/v1/jobs/{id}/result",
+    tag = "jobs",
+    params(JobPath),
+    responses(
+        (status = 200, description = "the result, as its task's `schema_version` says", body = Object),
+        (status = 404, description = "there is no such job, or its retention is over"),
+        (status = 409, description = "the job has no result, or none yet"),
+    ),
+)]
 pub(crate) async fn show(State(app): State<Arc<App>>, Id(id): Id) -> Result<Response, ApiError> {
     let json = [(CONTENT_TYPE, "application/json")];
     let job = app.job(&id, false).await?;

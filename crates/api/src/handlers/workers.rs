@@ -8,17 +8,35 @@ use axum::extract::State;
 use futures_util::future::try_join_all;
 use overshot_common::job::times;
 use overshot_common::queue::WorkerInfo;
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::error::ApiError;
+use crate::openapi::bodies;
 
-/// `GET /api/v1/workers`
-pub(crate) async fn list(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiError> {
+/// The live workers.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct WorkerList {
+    /// Always `list`.
+    object: &'static str,
+    #[schema(value_type = Vec<bodies::Worker>)]
+    data: Vec<Value>,
+}
+
+/// Lists the live workers: what each last said of itself.
+#[utoipa::path(
+    get,
+    path = "/api/v1/workers",
+    tag = "fleet",
+    responses((status = 200, description = "the live workers", body = WorkerList)),
+)]
+pub(crate) async fn list(State(app): State<Arc<App>>) -> Result<Json<WorkerList>, ApiError> {
     let shards = app.shards(None).await?;
     let beats = try_join_all(shards.iter().map(|shard| app.queue.workers(shard, app.config.worker.liveness))).await?;
     let workers = merge(beats.into_iter().flatten());
-    Ok(Json(json!({ "object": "list", "data": workers })))
+    Ok(Json(WorkerList { object: "list", data: workers }))
 }
 
 /// One object per worker: what it last said of itself, and every pool in which it beat.
@@ -53,6 +71,8 @@ fn merge(beats: impl Iterator<Item = WorkerInfo>) -> Vec<Value> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn beat(pool: &str, last_beat: u64, info: &str) -> WorkerInfo {
