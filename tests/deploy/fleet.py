@@ -119,7 +119,8 @@ class Fleet:
             wait_until(f"port {port}", lambda: get(f"http://127.0.0.1:{port}/readyz"))
         self._run("prometheus", BIN / "prometheus", f"--config.file={self._prometheus_config()}",
                   f"--storage.tsdb.path={self.folder / 'tsdb'}", f"--web.listen-address=127.0.0.1:{self.prometheus_port}")
-        wait_until("prometheus", lambda: len(self.query("up == 1")) == 1 + len(self.worker_ports))
+        targets = 1 + len(self.worker_ports)
+        wait_until("prometheus", lambda: len(self.query("up == 1")) == targets)
 
     def _prometheus_config(self) -> pathlib.Path:
         def job(name: str, ports: list[int]) -> dict:

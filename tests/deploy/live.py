@@ -8,7 +8,7 @@ import unittest
 
 import promql_parser
 from fleet import Fleet, get, wait_until
-from support import CHART
+from support import CHART, HELMS, render
 
 LOAD_SECONDS = 12
 BOARDS = sorted((CHART / "dashboards").glob("*.json"))
@@ -66,6 +66,23 @@ class Live(unittest.TestCase):
         groups = get(f"{self.fleet.prometheus}/api/v1/rules")["data"]["groups"]
         rules = [rule for group in groups for rule in group["rules"]]
         return rules if all(rule["health"] == "ok" for rule in rules) else []
+
+
+@unittest.skipUnless(HELMS, "no helm")
+class FromZero(unittest.TestCase):
+    """What KEDA would see, asked the way that the chart tells it to."""
+
+    def test_a_pool_without_workers_shows_demand_within_a_second_of_a_submit(self):
+        keda = {"pools": {"chat": {"autoscaling": {"type": "keda"}}}}
+        (trigger,) = render(keda).all("ScaledObject")[0]["spec"]["triggers"]
+        asked, place = trigger["metadata"]["url"], trigger["metadata"]["valueLocation"]
+        with Fleet(workers=0) as fleet:
+            url = f"{fleet.api}/{asked.split('/', 3)[3]}"
+            self.assertEqual(get(url)[place], 0)
+            self.assertEqual(fleet.post("/api/v1/jobs", {"task": "chat", "pool": "chat", "input": {"user": "Hello."}}), 202)
+            submitted = time.monotonic()
+            wait_until("demand", lambda: get(url)[place] > int(trigger["metadata"]["activationTargetValue"]), patience=1)
+            self.assertLess(time.monotonic() - submitted, 1)
 
 
 if __name__ == "__main__":

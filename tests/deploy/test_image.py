@@ -48,7 +48,7 @@ class Compose(unittest.TestCase):
         plain = self.resolved()["services"]
         self.assertEqual(set(plain), {"redis", "api", "worker", "model", "prometheus", "grafana"})
         self.assertEqual(set(self.resolved("--profile", "audio")["services"]), {*plain, "whisper"})
-        self.assertEqual(plain["worker"]["deploy"]["replicas"], 2)
+        self.assertEqual(plain["worker"]["scale"], 2)
 
     @unittest.skipUnless(tool("docker-compose"), "no docker-compose")
     def test_nothing_is_open_to_the_network(self):
