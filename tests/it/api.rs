@@ -13,5 +13,6 @@ mod order;
 mod pools;
 pub(crate) mod shards;
 mod startup;
+mod stats;
 mod validation;
 mod waiting;

@@ -10,3 +10,4 @@ mod leases;
 mod mending;
 pub(crate) mod shop;
 mod submits;
+mod tallies;

@@ -8,7 +8,7 @@ use overshot_common::config::{Config, PoolConfig};
 use overshot_common::ids::{JobId, PoolName, Shard};
 use overshot_common::job::Job;
 use overshot_common::metrics;
-use overshot_common::queue::{Events, Limits, Queue};
+use overshot_common::queue::{self, Events, Limits, Queue};
 use overshot_common::upkeep::{Role, Upkeep, UpkeepHandle};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -116,7 +116,12 @@ impl App {
 
     /// Every pool that is configured, or was once, by name, and its number of shards.
     pub(crate) async fn all_pools(&self) -> Result<Vec<(PoolName, u16)>, ApiError> {
-        let mut pools: BTreeMap<PoolName, u16> = self.queue.registered_pools().await?.into_iter().collect();
+        Ok(self.all_pools_over(&self.queue).await?)
+    }
+
+    /// The same, asked over a handle of the caller's.
+    pub(crate) async fn all_pools_over(&self, queue: &Queue) -> Result<Vec<(PoolName, u16)>, queue::Error> {
+        let mut pools: BTreeMap<PoolName, u16> = queue.registered_pools().await?.into_iter().collect();
         pools.extend(self.config.shards().map(|(pool, shards)| (pool.clone(), shards)));
         Ok(pools.into_iter().collect())
     }

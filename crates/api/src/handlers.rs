@@ -8,4 +8,5 @@ pub(crate) mod jobs;
 pub(crate) mod keys;
 pub(crate) mod pools;
 pub(crate) mod results;
+pub(crate) mod stats;
 pub(crate) mod workers;

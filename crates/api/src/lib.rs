@@ -20,6 +20,7 @@ mod handlers;
 mod metrics_page;
 mod middleware;
 mod openapi;
+mod overview;
 mod params;
 mod redis_watch;
 mod router;

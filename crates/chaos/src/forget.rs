@@ -13,7 +13,7 @@ const SLACK_BYTES: u64 = 64 << 10;
 /// How long the pruner may take over the last job.
 const PATIENCE: Duration = Duration::from_secs(90);
 /// What a shard keeps without any job, as far as it ever had one.
-const LASTING: &[&str] = &["workers", "info", "claims", "suspects", "ctl", "n", "bell", "q:"];
+const LASTING: &[&str] = &["workers", "info", "claims", "suspects", "ctl", "n", "bell", "q:", "h:", "total"];
 
 /// What Redis holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -26,6 +26,7 @@ mod scripts;
 mod server;
 mod stash;
 mod submit;
+mod tallies;
 mod upkeep;
 mod work;
 
@@ -43,6 +44,7 @@ pub use scripts::Sabotage;
 pub use server::{ServerLoad, ServerLook};
 pub use stash::{Form, StoredResult};
 pub use submit::{Limits, NewJob, Reservation, Submitted};
+pub use tallies::{OTHER, Outcomes, Stage, Tallies};
 pub use upkeep::{Promoted, ReclaimPolicy, Reclaimed};
 pub use work::{Claim, ClaimedJob, Held, Output, Renewal, Settled, Settlement, Verdict};
 

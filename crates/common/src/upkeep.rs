@@ -26,6 +26,9 @@ const PROMOTE_EVERY: Duration = Duration::from_secs(3);
 /// How often each process looks for jobs over their deadline or retention, and for what is amiss.
 const TIDY_EVERY: Duration = Duration::from_secs(2);
 
+/// How often each process adds the hours that are over a day old to the counters' total.
+const FOLD_EVERY: Duration = Duration::from_secs(600);
+
 /// Who runs the services: there are many workers, whose idling must cost Redis little, and few APIs, which are always up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
@@ -174,10 +177,17 @@ impl Upkeep {
 
     /// Ends what waited too long, forgets what was kept long enough, mends what no move can have left behind.
     async fn tidy(&self, shard: &Shard, lease: Duration) {
+        let mut folded: Option<Instant> = None;
         loop {
             tokio::time::sleep(jittered(TIDY_EVERY * self.role.slower() * self.role.slower())).await;
             if let Err(error) = self.tidy_once(shard, lease).await {
                 tracing::debug!(%error, %shard, "tidying failed");
+            }
+            if folded.is_none_or(|folded| folded.elapsed() >= FOLD_EVERY) {
+                match self.queue.fold(shard).await {
+                    Ok(left) => folded = Some(Instant::now()).filter(|_| left == 0),
+                    Err(error) => tracing::debug!(%error, %shard, "folding failed"),
+                }
             }
         }
     }

@@ -57,8 +57,9 @@ async fn a_plain_job_stands_in_no_index_that_it_did_not_ask_for() {
     let mut connection = counted.redis.connection().await;
     let keys: Vec<String> = redis::cmd("KEYS").arg("*").query_async(&mut connection).await.unwrap();
     let kinds = keys.iter().map(|key| key.strip_prefix("overshot:{chat.0}:").unwrap_or(key));
-    let kinds: BTreeSet<&str> =
-        kinds.map(|part| ["j:", "keep:"].into_iter().find(|kind| part.starts_with(kind)).unwrap_or(part)).collect();
+    let kinds: BTreeSet<&str> = kinds
+        .map(|part| ["j:", "keep:", "h:"].into_iter().find(|kind| part.starts_with(kind)).unwrap_or(part))
+        .collect();
     let unknown: Vec<_> = kinds.iter().filter(|kind| !table::KEYS_OF_PLAIN_JOBS.contains(kind)).collect();
     assert!(unknown.is_empty(), "plain jobs left {unknown:?}");
 }

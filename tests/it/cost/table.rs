@@ -9,9 +9,8 @@ pub(super) type Table = &'static [(&'static str, u64)];
 pub(super) const ENQUEUE_100: Table = &[
     ("evalsha", 1),
     ("exists", 100),
-    ("hincrby", 2),
     ("hmget", 1),
-    ("hset", 100),
+    ("hset", 101),
     ("llen", 1),
     ("time", 1),
     ("xadd", 100),
@@ -33,6 +32,7 @@ pub(super) const CLAIM_100: Table = &[
 pub(super) const SETTLE_100: Table = &[
     ("evalsha", 1),
     ("hget", 100),
+    ("hincrby", 1),
     ("hset", 100),
     ("pexpire", 100),
     ("pubsub|numsub", 1),
@@ -48,9 +48,8 @@ pub(super) const SETTLE_100: Table = &[
 pub(super) const ENQUEUE_1: Table = &[
     ("evalsha", 1),
     ("exists", 1),
-    ("hincrby", 2),
     ("hmget", 1),
-    ("hset", 1),
+    ("hset", 2),
     ("llen", 1),
     ("rpush", 1),
     ("time", 1),
@@ -73,6 +72,7 @@ pub(super) const CLAIM_1: Table = &[
 pub(super) const SETTLE_1: Table = &[
     ("evalsha", 1),
     ("hget", 1),
+    ("hincrby", 1),
     ("hset", 1),
     ("pexpire", 1),
     ("pubsub|numsub", 1),
@@ -98,6 +98,7 @@ pub(super) const BEYOND_PLAIN_DEADLINE: Table = &[("zadd", 100), ("zrem", 99)];
 pub(super) const SETTLE_3_WATCHED_1: Table = &[
     ("evalsha", 1),
     ("hget", 3),
+    ("hincrby", 1),
     ("hmget", 1),
     ("hset", 3),
     ("pexpire", 3),
@@ -126,6 +127,7 @@ pub(super) const KEYS_OF_PLAIN_JOBS: &[&str] = &[
     "open",
     "completed",
     "keep:",
+    "h:",
     "keeps",
     "leases",
     "claims",

@@ -7,7 +7,7 @@ use overshot_common::ids::{JobId, LocalId};
 use overshot_common::job::OnConflict;
 use overshot_common::job::Status;
 use overshot_common::job::state::{Life, Move, Outcome};
-use overshot_common::queue::{Held, NewJob, ReclaimPolicy, Settled, Submitted, Verdict};
+use overshot_common::queue::{Held, NewJob, ReclaimPolicy, Settled, Stage, Submitted, Verdict};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
@@ -383,6 +383,9 @@ impl Pair {
         let waiting = self.model.jobs.values().filter(|known| known.life.waits()).count() as u64;
         assert_eq!(numbers.queued_bytes, waiting * 16, "each input is 16 bytes; after {step:?}");
         assert_eq!(numbers.by_status, by_status, "counters after {step:?}");
+        let open = self.model.jobs.values().filter(|known| !known.life.status.is_terminal()).count() as u64;
+        let tallies = self.shop.queue.tallies(&self.shop.shard).await.unwrap();
+        assert_eq!(tallies.stages.values().map(Stage::open).sum::<u64>(), open, "stages after {step:?}");
         assert_eq!(self.shop.queue.audit(&self.shop.shard, LEASE).await.unwrap(), 0, "after {step:?}");
     }
 }

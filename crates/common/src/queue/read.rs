@@ -141,27 +141,29 @@ impl Queue {
         });
         let [paused, live, running, _not_due, due, counters, completed, failed, cancelled, expired, oldest] =
             parts(reply.await?)?;
-        let counters = std::collections::HashMap::<String, i64>::from_redis_value(counters)?;
-        let count = |name: &str| counters.get(name).copied().unwrap_or(0).max(0).unsigned_abs();
+        let counters = Vec::<Option<i64>>::from_redis_value(counters)?;
+        let counters = counters.into_iter().map(|count| count.unwrap_or(0).max(0).unsigned_abs()).collect::<Vec<_>>();
+        let counters = <[u64; 8]>::try_from(counters).map_err(|_| Error::corrupt("a short list of counters"))?;
+        let [high, normal, low, scheduled, blocked, retrying, retries, queued_bytes] = counters;
         let number = u64::from_redis_value;
-        let by_priority = [count("w1"), count("w2"), count("w3")];
+        let by_priority = [high, normal, low];
         let in_streams: u64 = by_priority.iter().sum();
         Ok(PoolNumbers {
             paused: bool::from_redis_value(paused)?,
             live_workers: number(live)?,
             by_status: [
-                in_streams.saturating_sub(count("retries")),
-                count("scheduled"),
-                count("blocked"),
+                in_streams.saturating_sub(retries),
+                scheduled,
+                blocked,
                 number(running)?,
-                count("retrying"),
+                retrying,
                 number(completed)?,
                 number(failed)?,
                 number(cancelled)?,
                 number(expired)?,
             ],
             by_priority,
-            queued_bytes: count("bytes"),
+            queued_bytes,
             due: number(due)?,
             oldest_queued: Duration::from_millis(number(oldest)?),
         })

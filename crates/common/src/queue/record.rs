@@ -63,6 +63,7 @@ packed! {
         first_chunk: u64 = 6,
         cancel_at: u64 = 6,
         completed: u64 = 6,
+        stage: u8 = 1,
     } {
         ticket,
         grant,

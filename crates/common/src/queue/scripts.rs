@@ -102,6 +102,8 @@ scripts! {
     pause: "allow-oom";
     annotate: "";
     stats: "allow-oom";
+    fold: "allow-oom";
+    tallies: "allow-oom";
 }
 
 /// All fragments.

@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 
 use super::error::Error;
 use super::record::{Facts, INLINE, State, Stored};
+use super::tallies::Labels;
 use super::{Queue, keys, ms, parts};
 use crate::config::Durability;
 use crate::ids::{JobId, Shard};
@@ -208,14 +209,18 @@ impl NewJob {
     }
 
     /// What the script needs to make the state: `PLAN` of `scripts/enqueue.lua`.
-    fn plan(&self) -> Vec<u8> {
-        let mut plan = Vec::with_capacity(23);
-        let flags = [self.priority.number(), u8::from(self.concurrency_key.is_some()), u8::from(self.fail_fast)];
-        plan.extend_from_slice(&flags);
-        plan.extend_from_slice(&self.not_before().to_be_bytes()[2..]);
-        plan.extend_from_slice(&ms(self.delay).to_be_bytes()[3..]);
-        plan.extend_from_slice(&ms(self.result_ttl).to_be_bytes()[3..]);
-        plan.extend_from_slice(&(self.input.get().len() as u64).to_be_bytes()[4..]);
+    fn plan(&self, stage: u8, service: u8) -> [u8; 25] {
+        let mut plan = [0; 25];
+        plan[..3].copy_from_slice(&[
+            self.priority.number(),
+            u8::from(self.concurrency_key.is_some()),
+            u8::from(self.fail_fast),
+        ]);
+        plan[3..9].copy_from_slice(&self.not_before().to_be_bytes()[2..]);
+        plan[9..14].copy_from_slice(&ms(self.delay).to_be_bytes()[3..]);
+        plan[14..19].copy_from_slice(&ms(self.result_ttl).to_be_bytes()[3..]);
+        plan[19..23].copy_from_slice(&(self.input.get().len() as u64).to_be_bytes()[4..]);
+        plan[23..].copy_from_slice(&[stage, service]);
         plan
     }
 
@@ -254,11 +259,17 @@ impl NewJob {
 
 /// Adds what `enqueue` takes.
 fn arguments(command: &mut Cmd, limits: Limits, jobs: &[NewJob], facts: &[Facts]) {
+    let (stages, services) = (Labels::stages(jobs), Labels::services(jobs));
     command.arg(limits.max_queued).arg(limits.max_queued_bytes).arg(ms(limits.liveness));
-    for (job, facts) in jobs.iter().zip(facts) {
+    command.arg(&stages.lines).arg(&services.lines);
+    for (place, (job, facts)) in jobs.iter().zip(facts).enumerate() {
         let input = job.input.get();
         let (inline, larger) = if input.len() > INLINE { ("", input) } else { (input, "") };
-        command.arg(job.id.local.as_str()).arg(job.plan()).arg(facts.encode(inline)).arg(larger);
+        command
+            .arg(job.id.local.as_str())
+            .arg(&job.plan(stages.numbers[place], services.numbers[place])[..])
+            .arg(facts.encode(inline))
+            .arg(larger);
         if job.metadata.is_empty() {
             command.arg("");
         } else {

@@ -52,7 +52,7 @@ local function take_first(lane, entry, id, state, facts)
   end
   count('w' .. lane, -1)
   count('bytes', -bytes)
-  local new = running[lane] .. string.sub(state, 13, AT_UPDATED - 1) .. times .. entry .. texts_behind
+  local new = running[lane] .. string.sub(state, 13, AT_UPDATED - 1) .. times .. string.sub(state, AT_STAGE, AT_STAGE) .. entry .. texts_behind
   redis.call('HSET', RECORD .. id, 's', new)
   defer('ZADD', ':leases', lease_end, id)
   deliver(id, bytes, new, facts)

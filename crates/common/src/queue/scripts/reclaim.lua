@@ -50,6 +50,7 @@ local function crash(id, job, charged)
     return finish(id, job, FAILED, err, '')
   end
   redis.call('HSET', RECORD .. id, 'e', err)
+  tally(string.char(job[STAGE]) .. 'rstale_worker')
   if charged and job[CRASHES] > 1 then
     schedule(id, job, RETRYING, now + delay)
     index_deadline(id, job)

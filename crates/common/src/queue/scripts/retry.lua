@@ -3,7 +3,7 @@
 -- ARGV[4] most bytes of input that may wait   ARGV[5] nonce of this call   then ids
 -- Returns { reply per job, watched ids }: { 0 } unknown, { 1, status } runs again, { 2 } not ended, { 3 } full, { 4, holder } key held
 -- Atomic because retention may end, and another retry may come, between check and write. The same nonce gets the same answer.
-local waiting, bytes = waiting_now()
+local waiting, bytes = waiting_now({})
 
 local function retry(id)
   local name = RECORD .. id
@@ -42,6 +42,7 @@ local function retry(id)
   job[STARTED], job[RENEWED], job[FIRST_CHUNK], job[CANCEL_AT], job[COMPLETED] = 0, 0, 0, 0, 0
   job[WORKER], job[PROVIDER] = '', ''
   job[STATUS], job[RUN_AT], job[EXPIRES] = QUEUED, now, now + job[QUEUE_TIMEOUT]
+  tally(string.char(job[STAGE]) .. 'b')
   -- The old grant must not match again; its number stays, so that chunk ids go on growing.
   job[GRANT] = (string.match(job[GRANT], '^%d+') or '0') .. '.'
   enter(id, job)

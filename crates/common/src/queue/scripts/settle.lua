@@ -30,6 +30,7 @@ local function settle(id, state, grant, outcome, delay, err, result, provider)
       schedule(id, job, RETRYING, now + delay)
       next_due = next_due == 0 and job[RUN_AT] or math.min(next_due, job[RUN_AT])
       job[PROVIDER] = provider
+      tally(string.char(job[STAGE]) .. 'r' .. code_of(err))
       redis.call('HSET', RECORD .. id, 'e', err)
       -- What it had put out stays visible, until a later attempt puts out more.
       if result ~= '' then
@@ -57,12 +58,14 @@ local function complete(id, state, grant, result, provider)
   if held ~= grant then
     return false
   end
+  local stage = string.sub(state, AT_STAGE, AT_STAGE)
   local new = string.char(DONE) .. string.sub(state, 2, 3) .. '\0\0\0' .. string.sub(state, 7, AT_UPDATED - 1) .. now_packed .. string.sub(state, AT_STARTED, AT_COMPLETED - 1)
-    .. now_packed .. '\0' .. grant .. '\0' .. worker .. '\0' .. provider .. '\0'
+    .. now_packed .. stage .. '\0' .. grant .. '\0' .. worker .. '\0' .. provider .. '\0'
   redis.call('HSET', RECORD .. id, 's', new, 'r', result)
   unlease(id, lane, ticket)
   local ttl = struct.unpack('>I5', state, AT_RESULT_TTL)
   file(id, DONE, ttl)
+  tally(stage .. 'c')
   if chunked == 1 then
     redis.call('PEXPIRE', base .. ':c:' .. id, text(ttl))
   end

@@ -1,8 +1,9 @@
 -- stats: a shard in numbers, none of them counted one by one.
 -- ARGV[1] liveness, ms
--- Returns { paused, live workers, running, not yet due, due, counters (flat pairs), completed, failed, cancelled, expired, oldest queued since (ms) }
+-- Returns { paused, live workers, running, not yet due, due, counters as listed below, completed, failed, cancelled, expired, oldest queued since (ms) }
 -- Atomic because the numbers must fit together.
-local counters = redis.call('HGETALL', base .. ':n')
+local names = { 'w1', 'w2', 'w3', 'scheduled', 'blocked', 'retrying', 'retries', 'bytes' }
+local counters = redis.call('HMGET', base .. ':n', unpack(names))
 local oldest = 0
 for lane = 1, #LANES do
   local groups = redis.pcall('XINFO', 'GROUPS', base .. LANES[lane])

@@ -3,6 +3,27 @@
 local touched = {}
 local kept = {}
 
+-- Counts an outcome of a stage in the current hour; one command per call and outcome, however many jobs.
+local tallies = {}
+local function tally(field)
+  local batch = tallies[field]
+  if not batch then
+    batch = batch_of('HINCRBY', ':h:' .. math.floor(now / 3600000))
+    batch[3], batch[4], batch.n = field, 0, 4
+    tallies[field] = batch
+  end
+  batch[4] = batch[4] + 1
+end
+
+-- The code in an error's JSON, or ''.
+local function code_of(err)
+  return string.match(err, '"code":"([%w_]+)"') or ''
+end
+
+-- How a stage's outcomes are written: completed, failed with a code, cancelled, expired; `r` with a code is a retry,
+-- `b` one that had ended and runs again.
+local OUTCOMES = { [DONE] = 'c', [FAILED] = 'f', [CANCELLED] = 'x', [EXPIRED] = 'e' }
+
 -- Takes a delivered entry off its stream.
 local function drop(lane, entry)
   defer('XACK', LANES[lane], entry)
@@ -76,6 +97,7 @@ local function finish(id, job, status, err, result, provider)
     redis.call('HSET', name, 's', pack(job), 'e', err, 'r', result)
   end
   file(id, status, job[RESULT_TTL])
+  tally(string.char(job[STAGE]) .. OUTCOMES[status] .. (status == FAILED and code_of(err) or ''))
   if job[CHUNKED] == 1 then
     redis.call('PEXPIRE', base .. ':c:' .. id, job[RESULT_TTL])
   end

@@ -13,19 +13,20 @@
 --   :keep:<s>  ended jobs whose retention ends in that second (list)   :keeps  those seconds
 --   :k:<key> :kw:<key>  holder of a concurrency key, and who waits
 --   :workers   last beat   :info  what each worker says of itself   :claims  last claim of each worker
+--   :h:<hour>  what ended in that hour and how often: <stage byte><outcome>      :total  the same of all hours older than a day
 --   :suspects  the one suspect that a worker holds  :ctl  pause, turn, watermark, cursors   :n  counters   :bell  doorbell
 local base = KEYS[1]
 -- The state is a packed struct, written at every move: times are Unix ms in 6 bytes, durations ms in 5; 0 and the empty text
 -- mean "none".
-local STATE, STATE_FIELDS = '>BBBBBBBBI4HHI6I6I5I4I6I6I6I6I6I6I6ssss', 26
+local STATE, STATE_FIELDS = '>BBBBBBBBI4HHI6I6I5I4I6I6I6I6I6I6I6Bssss', 27
 local STATUS, LANE, PRIORITY, PHASE, IN_EXP, FRONT, CHUNKED, KEYED = 1, 2, 3, 4, 5, 6, 7, 8
 local ATTEMPTS, FAILURES, CRASHES, RUN_AT, EXPIRES, RESULT_TTL, BYTES = 9, 10, 11, 12, 13, 14, 15
 local CREATED, UPDATED, STARTED, RENEWED, FIRST_CHUNK, CANCEL_AT, COMPLETED = 16, 17, 18, 19, 20, 21, 22
-local TICKET, GRANT, WORKER, PROVIDER = 23, 24, 25, 26
+local STAGE, TICKET, GRANT, WORKER, PROVIDER = 23, 24, 25, 26, 27
 -- The facts are what the submit fixed, written by the client; they follow the state in a job's table.
-local FACTS, ALL_FIELDS = '>BBHHI5I5I5sss', 36
-local CONFLICT, OWN_DEADLINE, MAX_ATTEMPTS, MAX_CRASHES, TIMEOUT, QUEUE_TIMEOUT, IDEMPOTENT_FOR = 27, 28, 29, 30, 31, 32, 33
-local KEY, TAGS, SPEC = 34, 35, 36
+local FACTS, ALL_FIELDS = '>BBHHI5I5I5sss', 37
+local CONFLICT, OWN_DEADLINE, MAX_ATTEMPTS, MAX_CRASHES, TIMEOUT, QUEUE_TIMEOUT, IDEMPOTENT_FOR = 28, 29, 30, 31, 32, 33, 34
+local KEY, TAGS, SPEC = 35, 36, 37
 -- Inputs up to this many bytes stand behind the facts; those over LARGE are read by the attempt that needs them.
 local INLINE, LARGE = 1024, 65536
 
@@ -40,7 +41,7 @@ local now_text = string.format('%.0f', now)
 
 -- Where the bytes of a state stand, for the moves that every job makes: they put the new state together from parts of the old one,
 -- at half the price of reading and writing every field.
-local AT_CRASHES, AT_EXPIRES, AT_RESULT_TTL, AT_UPDATED, AT_STARTED, AT_CANCEL, AT_COMPLETED, AT_TEXTS = 15, 23, 29, 44, 50, 68, 74, 80
+local AT_CRASHES, AT_EXPIRES, AT_RESULT_TTL, AT_UPDATED, AT_STARTED, AT_CANCEL, AT_COMPLETED, AT_STAGE, AT_TEXTS = 15, 23, 29, 44, 50, 68, 74, 80, 81
 local NO_TIME = '\0\0\0\0\0\0'
 local now_packed = struct.pack('>I6', now)
 
