@@ -7,5 +7,6 @@ mod connections;
 mod durability;
 pub(crate) mod load;
 mod redis_process;
+mod rolling_deploy;
 mod sentinel;
 mod worker_process;

@@ -7,3 +7,4 @@ mod failover;
 mod failures;
 mod limits;
 mod ollama;
+mod own_tasks;

@@ -80,7 +80,7 @@ impl FleetOptions {
         env.extend(self.env);
         let mut api = Process::start(Program::Api, &[], &env);
         let client = Client::new(&api.address().await, self.token.as_deref());
-        let mut fleet = Fleet { client, api, workers: Vec::new(), env, token: self.token, _dir: dir, redis };
+        let mut fleet = Fleet { client, api, workers: Vec::new(), env, token: self.token, dir, redis };
         for _ in 0..self.workers {
             fleet.add_worker();
         }
@@ -101,7 +101,7 @@ pub struct Fleet {
     pub workers: Vec<Process>,
     env: Vec<(String, String)>,
     token: Option<String>,
-    _dir: TempDir,
+    dir: TempDir,
     /// What they share.
     pub redis: RedisServer,
 }
@@ -115,6 +115,20 @@ impl Fleet {
     /// Starts one more worker, without waiting for it.
     pub fn add_worker(&mut self) -> &mut Process {
         self.workers.push(Process::start(Program::Worker, &[], &self.env));
+        self.workers.last_mut().expect("just pushed")
+    }
+
+    /// Starts one more worker with another configuration, without waiting for it.
+    pub fn add_worker_with(&mut self, config: &str) -> &mut Process {
+        let path = self.dir.path().join(format!("worker-{}.toml", self.workers.len()));
+        std::fs::write(&path, config).expect("the folder is ours");
+        let mut env = self.env.clone();
+        for (name, value) in &mut env {
+            if name == "OVERSHOT_CONFIG" {
+                *value = path.to_string_lossy().into_owned();
+            }
+        }
+        self.workers.push(Process::start(Program::Worker, &[], &env));
         self.workers.last_mut().expect("just pushed")
     }
 

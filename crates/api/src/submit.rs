@@ -1,6 +1,8 @@
 //! Turns a request into a job that the queue takes: names resolved, defaults filled in, the input judged.
 
-use overshot_common::config::{Config, PoolConfig, TaskKind};
+use std::borrow::Cow;
+
+use overshot_common::config::{Config, PoolConfig, TaskConfig, TaskKind};
 use overshot_common::ids::{JobId, PoolName};
 use overshot_common::job::{Job, JobSpec};
 use overshot_common::metrics::{self, Refusal};
@@ -34,18 +36,19 @@ pub(crate) struct Task<'a> {
     /// The name that jobs are kept under.
     pub(crate) name: &'a str,
     pub(crate) kind: TaskKind,
-    pool: Option<&'a PoolName>,
-    model: Option<&'a str>,
+    /// Its section; none for a built-in one.
+    own: Option<&'a TaskConfig>,
 }
+
+/// How many failures end a job where neither it nor its task says.
+const MAX_ATTEMPTS: u32 = 5;
 
 /// Finds the task of that name.
 pub(crate) fn task<'a>(config: &'a Config, name: &str) -> Result<Task<'a>, ApiError> {
     let own = config.tasks.get_key_value(name);
     let task = match (own, TaskKind::builtin(name)) {
-        (Some((name, task)), _) => {
-            Task { name, kind: task.kind, pool: task.pool.as_ref(), model: task.model.as_deref() }
-        }
-        (None, Some(kind)) => Task { name: kind.as_str(), kind, pool: None, model: None },
+        (Some((name, task)), _) => Task { name, kind: task.kind, own: Some(task) },
+        (None, Some(kind)) => Task { name: kind.as_str(), kind, own: None },
         (None, None) => return Err(ApiError::unprocessable("unknown_task", "task", "is no known task")),
     };
     match task.kind {
@@ -56,11 +59,16 @@ pub(crate) fn task<'a>(config: &'a Config, name: &str) -> Result<Task<'a>, ApiEr
     }
 }
 
-/// Judges an input by its task's kind.
-pub(crate) fn check_input(kind: TaskKind, input: &RawValue) -> Result<(), ApiError> {
-    match kind {
-        TaskKind::Chat => Ok(chat::validate(input)?),
-        TaskKind::Embedding => Ok(embedding::validate(input)?),
+/// Judges an input by its task's limits and kind, with the task's defaults in it.
+pub(crate) fn check_input(task: &Task<'_>, input: &RawValue) -> Result<(), ApiError> {
+    let limit = task.own.and_then(|own| own.max_input_bytes);
+    if let Some(limit) = limit.filter(|limit| input.get().len() as u64 > *limit) {
+        return Err(ApiError::invalid("input", format!("is larger than the {limit} bytes that the task takes")));
+    }
+    let whole = task.own.map_or(Ok(Cow::Borrowed(input)), |own| own.with_defaults(input))?;
+    match task.kind {
+        TaskKind::Chat => Ok(chat::validate(&whole)?),
+        TaskKind::Embedding => Ok(embedding::validate(&whole)?),
         TaskKind::Transcription => Ok(()),
     }
 }
@@ -74,8 +82,9 @@ pub(crate) fn prepare(config: &Config, body: &RawValue, header_key: Option<&str>
     if provider.is_some_and(|name| !pool.providers.iter().any(|known| known == name)) {
         return Err(ApiError::invalid("provider", "is none of the pool's providers"));
     }
-    let model = model(config, pool_name, provider, request.model.as_deref().or(task.model))?;
-    check_input(task.kind, request.input)?;
+    let model =
+        model(config, pool_name, provider, request.model.as_deref().or(task.own.and_then(|own| own.model.as_deref())))?;
+    check_input(&task, request.input)?;
     let key = match (header_key, request.idempotency_key.as_deref()) {
         (Some(header), Some(field)) if header != field => {
             return Err(ApiError::invalid("idempotency_key", "differs from the header Idempotency-Key"));
@@ -90,20 +99,21 @@ pub(crate) fn prepare(config: &Config, body: &RawValue, header_key: Option<&str>
         owner: request.owner,
         stream: request.stream.unwrap_or(task.kind == TaskKind::Chat),
     };
+    let expires_in = request.expires_in.or(task.own.and_then(|own| own.queue_timeout));
     let job = NewJob {
         id: JobId::in_pool(pool_name, pool.shards, request.concurrency_key.as_deref()),
         spec,
         input: request.input.to_owned(),
         metadata: request.metadata,
         priority: request.priority,
-        max_attempts: request.max_attempts,
+        max_attempts: request.max_attempts.or(task.own.and_then(|own| own.max_attempts)).unwrap_or(MAX_ATTEMPTS),
         max_crashes: pool.max_crashes,
         run_at: request.run_at,
         delay: request.delay,
-        timeout: request.timeout.unwrap_or(pool.job_timeout),
-        queue_timeout: request.expires_in.unwrap_or(pool.queue_timeout),
-        own_deadline: request.expires_in.is_some(),
-        result_ttl: request.result_ttl.unwrap_or(pool.result_ttl),
+        timeout: request.timeout.or(task.own.and_then(|own| own.timeout)).unwrap_or(pool.job_timeout),
+        queue_timeout: expires_in.unwrap_or(pool.queue_timeout),
+        own_deadline: expires_in.is_some(),
+        result_ttl: request.result_ttl.or(task.own.and_then(|own| own.result_ttl)).unwrap_or(pool.result_ttl),
         concurrency_key: request.concurrency_key,
         on_conflict: request.on_conflict,
         fail_fast: request.fail_fast,
@@ -122,7 +132,7 @@ fn place<'a>(
             let name: PoolName = name.parse().map_err(|_| ApiError::pool_not_found())?;
             return config.pools.get_key_value(&name).ok_or_else(ApiError::pool_not_found);
         }
-        None => task.pool.or_else(|| config.default_pool()),
+        None => task.own.and_then(|own| own.pool.as_ref()).or_else(|| config.default_pool()),
     };
     name.and_then(|name| config.pools.get_key_value(name))
         .ok_or_else(|| ApiError::invalid("pool", "is required: there are several pools"))

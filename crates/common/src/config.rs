@@ -118,7 +118,8 @@ impl Config {
         file: Option<(&Path, &str)>,
         env: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, ConfigErrors> {
-        Self::assemble(parse(file), &env.into_iter().collect(), Mistakes::default())
+        let base = file.and_then(|(path, _)| path.parent()).unwrap_or(Path::new(""));
+        Self::assemble(parse(file), base, &env.into_iter().collect(), Mistakes::default())
     }
 
     /// The settings of `pool`, if it is configured.
@@ -163,6 +164,7 @@ impl Config {
 
     fn assemble(
         file: Result<Table, ConfigError>,
+        base: &Path,
         env: &BTreeMap<String, String>,
         mut mistakes: Mistakes,
     ) -> Result<Self, ConfigErrors> {
@@ -191,7 +193,7 @@ impl Config {
         let (pools, pool_names) = read_pools(&mut root, &mut mistakes, &retry, &provider_names);
         let tasks = root.sections(&mut mistakes, "tasks").into_iter().filter_map(|(name, section)| {
             let known = |pool: &str| pool_names.contains(pool);
-            let task = TaskConfig::read(&name, section, &mut mistakes, known)?;
+            let task = TaskConfig::read(&name, section, &mut mistakes, base, known)?;
             Some((name, task))
         });
         let tasks = tasks.collect();
@@ -261,6 +263,7 @@ pub fn from_process(config_flag: Option<PathBuf>) -> Result<Config, ConfigErrors
     let from_env = env.get("OVERSHOT_CONFIG").map(PathBuf::from);
     let named = config_flag.map(|path| ("--config", path));
     let named = named.or_else(|| from_env.map(|path| ("OVERSHOT_CONFIG", path)));
+    let base = named.as_ref().and_then(|(_, path)| path.parent()).map(Path::to_owned).unwrap_or_default();
     let file = match named {
         None => parse(None),
         Some((key, path)) => match std::fs::read_to_string(&path) {
@@ -271,7 +274,7 @@ pub fn from_process(config_flag: Option<PathBuf>) -> Result<Config, ConfigErrors
             }
         },
     };
-    Config::assemble(file, &env, mistakes)
+    Config::assemble(file, &base, &env, mistakes)
 }
 
 fn parse(file: Option<(&Path, &str)>) -> Result<Table, ConfigError> {

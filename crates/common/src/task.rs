@@ -3,7 +3,12 @@
 //! Pure: the API judges a submit with it, the worker builds the provider's request with it, so both agree.
 
 pub mod chat;
+mod defaults;
 pub mod embedding;
+mod schema;
+
+pub use defaults::{Defaults, with_defaults};
+pub use schema::AnswerSchema;
 
 /// An input that its task cannot take.
 ///

@@ -22,6 +22,7 @@ use crate::runner::station::Station;
 use crate::tasks::{self, Kind};
 
 mod failover;
+mod own_task;
 mod reporter;
 mod stash;
 #[cfg(test)]
@@ -93,8 +94,9 @@ pub(crate) fn execute(
 async fn work<'a>(station: &'a Station, job: &ClaimedJob, reporter: &mut Reporter<'a>) -> Outcome {
     let spec = &job.spec;
     let Some(kind) = Kind::of(&spec.task, &station.config) else {
-        return Outcome::fail(ErrorCode::UnsupportedTask, "this worker does not know the task");
+        return Box::pin(own_task::unknown(station, job)).await;
     };
+    let own = station.config.tasks.get(&spec.task);
     let large;
     let input = match &job.input {
         Some(input) => &**input,
@@ -107,11 +109,16 @@ async fn work<'a>(station: &'a Station, job: &ClaimedJob, reporter: &mut Reporte
             Err(outcome) => return outcome,
         },
     };
+    let input = match own_task::input(own, input) {
+        Ok(input) => input,
+        Err(outcome) => return outcome,
+    };
     let model = spec.model.as_deref();
     let seed = job.grant.number();
-    let attempt = tasks::Attempt { task: &spec.task, model, input, stream: spec.stream, seed };
+    let attempt = tasks::Attempt { task: &spec.task, model, input: &input, stream: spec.stream, seed };
     // On the heap: the future of a call to a provider is large, and this one is moved when it is spawned.
-    Box::pin(failover::run(kind, &attempt, &station.pool.providers, spec, reporter)).await
+    let outcome = Box::pin(failover::run(kind, &attempt, &station.pool.providers, spec, reporter)).await;
+    own_task::judged(own, outcome)
 }
 
 /// Reads an input that claim did not copy; as long as Redis is away, again.

@@ -36,6 +36,7 @@ use registry::{Registry, Stop};
 use station::{Pool, Station};
 
 use crate::providers::Provider;
+use crate::tasks::Kind;
 
 /// How long one call to Redis may take, tries included.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -174,7 +175,7 @@ impl Services {
             stations: stations.clone(),
             worker: runner.worker.clone(),
             liveness: runner.config.worker.liveness,
-            about: About::new(runner.pools.clone(), runner.host.clone()),
+            about: About::new(runner.pools.clone(), runner.host.clone(), Kind::names(&runner.config)),
             health: health.clone(),
         };
         let stop_keeping = ended.child_token();

@@ -90,6 +90,12 @@ impl Kind {
             TaskKind::Transcription => None,
         }
     }
+
+    /// The names of all tasks that this worker can run.
+    pub fn names(config: &Config) -> Vec<String> {
+        let known = TaskKind::ALL.iter().map(|(name, _)| *name).chain(config.tasks.keys().map(String::as_str));
+        known.filter(|name| Self::of(name, config).is_some()).map(str::to_owned).collect()
+    }
 }
 
 /// Runs one attempt to its end.

@@ -94,10 +94,10 @@ fn configured() -> (BTreeSet<String>, BTreeSet<String>) {
             continue;
         }
         let code = code(&path).replace("( ", "(").replace("&mut mistakes", "mistakes");
-        for reader in ["duration", "bytes", "integer", "share", "text", "texts", "choice", "number_or_text"] {
+        for reader in ["duration", "bytes", "integer", "share", "text", "texts", "choice", "number_or_text", "json"] {
             keys.extend(quoted_after(&code, &format!(".{reader}(mistakes,")).into_iter().map(str::to_owned));
         }
-        for reader in ["section", "sections"] {
+        for reader in ["section", "sections", "members"] {
             sections.extend(quoted_after(&code, &format!(".{reader}(mistakes,")).into_iter().map(str::to_owned));
         }
     }

@@ -240,8 +240,7 @@ pub(crate) async fn retry(
     };
     if let Some(input) = input {
         let task = app.job(&id, false).await?.task;
-        let kind = submit::task(&app.config, &task)?.kind;
-        submit::check_input(kind, input)?;
+        submit::check_input(&submit::task(&app.config, &task)?, input)?;
     }
     let answers = app.queue.retry(&id.shard, app.limits_of(&id.shard.pool), input, &[id.local]).await?;
     match answers.into_iter().next() {

@@ -41,12 +41,15 @@ fn path_of(table: &Table, parts: &[String]) -> Option<Vec<String>> {
     match parts[..] {
         [key] if !is_section(key) => Some(vec![key.to_owned()]),
         [section, key] if PLAIN.contains(&section) => Some(vec![section.to_owned(), key.to_owned()]),
-        ["pools", _, "retry"] => None,
+        ["pools", _, "retry"] | ["tasks", _, "input"] => None,
         [section, name, key] if NAMED.contains(&section) => {
             Some(vec![section.to_owned(), name_of(table, section, name), key.to_owned()])
         }
         ["pools", name, "retry", key] => {
             Some(vec!["pools".into(), name_of(table, "pools", name), "retry".into(), key.to_owned()])
+        }
+        ["tasks", name, "input", key] => {
+            Some(vec!["tasks".into(), name_of(table, "tasks", name), "input".into(), key.to_owned()])
         }
         _ => None,
     }

@@ -1,5 +1,6 @@
 //! Typed readers over one section of the file, which note a mistake and go on with the default.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -134,6 +135,35 @@ impl Section {
         self.text(mistakes, name)
     }
 
+    /// Any value as JSON: a text that is JSON itself, or what the file's own form holds, whose order of members is lost.
+    pub(super) fn json(&mut self, mistakes: &mut Mistakes, name: &str) -> Option<String> {
+        let read = match self.table.remove(name)? {
+            Value::String(text) => Ok(text),
+            value => json_of(&value),
+        };
+        self.settle(mistakes, name, read.map(Some), None)
+    }
+
+    /// The members of a table inside this one, each as JSON; an absent one is empty. From a variable, a number is a number.
+    pub(super) fn members(&mut self, mistakes: &mut Mistakes, name: &str) -> BTreeMap<String, String> {
+        let mut inner = self.section(mistakes, name);
+        let mut members = BTreeMap::new();
+        for (name, value) in std::mem::take(&mut inner.table) {
+            let set = mistakes.is_override(&inner.key(&name));
+            let read = match &value {
+                Value::String(text) if set && (text.parse::<f64>().is_ok() || text.parse::<bool>().is_ok()) => {
+                    Ok(text.clone())
+                }
+                value => json_of(value),
+            };
+            match read {
+                Ok(json) => drop(members.insert(name, json)),
+                Err(problem) => mistakes.add(&inner.key(&name), problem),
+            }
+        }
+        members
+    }
+
     /// A list of texts, none empty; from a variable, separated by commas.
     pub(super) fn texts(&mut self, mistakes: &mut Mistakes, name: &str) -> Option<Vec<String>> {
         let list = match self.table.remove(name)? {
@@ -234,6 +264,22 @@ pub(super) fn duration(text: &str, limits: &RangeInclusive<Duration>) -> Result<
         .map_err(|_| format!("`{}` is not a duration such as \"30s\"", text.escape_debug()))?;
     let (low, high) = (shown(limits.start()), shown(limits.end()));
     within(time, limits, || format!("`{}` is not between {low} and {high}", text.escape_debug()))
+}
+
+fn json_of(value: &Value) -> Result<String, String> {
+    fn has_no_form(value: &Value) -> bool {
+        match value {
+            Value::Datetime(_) => true,
+            Value::Float(number) => !number.is_finite(),
+            Value::Array(items) => items.iter().any(has_no_form),
+            Value::Table(table) => table.values().any(has_no_form),
+            Value::String(_) | Value::Integer(_) | Value::Boolean(_) => false,
+        }
+    }
+    if has_no_form(value) {
+        return Err("holds a date or a number that JSON has no form for".to_owned());
+    }
+    serde_json::to_string(value).map_err(|_| "has no form in JSON".to_owned())
 }
 
 /// Joins the keys of a path, in quotes where TOML wants them.

@@ -399,3 +399,31 @@ fn sizes_and_numbers_end_at_their_limits() {
         assert_eq!(keys(with(key, bad)), [format!("pools.b.{key}")], "{key} = {bad}");
     }
 }
+
+#[test]
+fn a_task_takes_defaults_limits_and_a_schema() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("score.json"), r#"{"required":["b","a"]}"#).unwrap();
+    let file = "[pools.chat]\nproviders = [\"sim\"]\n[providers.sim]\nkind = \"simulated\"\n[tasks.t]\nkind = \"chat\"\n\
+        schema = \"score.json\"\ntimeout = \"2m\"\n[tasks.t.input]\nsystem = \"s\"\ntemperature = 0.5\n";
+    let env = [("OVERSHOT__TASKS__T__INPUT__TEMPERATURE".to_owned(), "1.5".to_owned())];
+    let config = Config::load(Some((&folder.path().join("overshot.toml"), file)), env).unwrap();
+    let task = &config.tasks["t"];
+    assert_eq!(task.schema.as_ref().unwrap().json().get(), r#"{"required":["b","a"]}"#);
+    assert_eq!((task.timeout, task.max_attempts), (Some(Duration::from_secs(120)), None));
+    assert_eq!((task.input["system"].as_str(), task.input["temperature"].as_str()), ("\"s\"", "1.5"));
+}
+
+#[test]
+fn what_a_task_could_not_run_with_is_a_mistake_at_start() {
+    let file = "[pools.chat]\nproviders = [\"sim\"]\n[providers.sim]\nkind = \"simulated\"\n\
+        [tasks.a]\nkind = \"chat\"\nschema = \"no-such.json\"\n[tasks.a.input]\ntemperature = 3\n\
+        [tasks.b]\nkind = \"embedding\"\nschema = {type = \"object\"}\n\
+        [tasks.c]\nkind = \"chat\"\nschema = {type = \"no such type\"}\nmax_attempts = 0\n";
+    let errors = Config::load(Some((Path::new("t.toml"), file)), []).unwrap_err().to_string();
+    let keys =
+        ["tasks.a.input.temperature", "tasks.a.schema", "tasks.b.schema", "tasks.c.schema", "tasks.c.max_attempts"];
+    for key in keys {
+        assert!(errors.lines().any(|line| line.starts_with(&format!("{key}: "))), "{key} is not in\n{errors}");
+    }
+}

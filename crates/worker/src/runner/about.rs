@@ -13,6 +13,7 @@ use super::station::{Pool, Station};
 pub(crate) struct About {
     pools: Vec<Arc<Pool>>,
     host: String,
+    tasks: Vec<String>,
     started_at: String,
 }
 
@@ -26,11 +27,13 @@ struct Beat<'a> {
     draining: bool,
     host: &'a str,
     providers: BTreeSet<&'a str>,
+    /// What it can run: by this, workers that know less leave a job to those that know it.
+    tasks: &'a [String],
 }
 
 impl About {
-    pub(super) fn new(pools: Vec<Arc<Pool>>, host: String) -> Self {
-        Self { pools, host, started_at: times::text(jiff::Timestamp::now()) }
+    pub(super) fn new(pools: Vec<Arc<Pool>>, host: String, tasks: Vec<String>) -> Self {
+        Self { pools, host, tasks, started_at: times::text(jiff::Timestamp::now()) }
     }
 
     /// The object for a beat: the same in every shard, over all pools of the worker.
@@ -45,6 +48,7 @@ impl About {
             draining,
             host: &self.host,
             providers,
+            tasks: &self.tasks,
         };
         serde_json::to_string(&beat).expect("texts and numbers always serialize")
     }

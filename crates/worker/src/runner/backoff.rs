@@ -27,6 +27,6 @@ impl Backoff {
 }
 
 /// Between 80 and 100 % of a time.
-pub(super) fn jittered(time: Duration) -> Duration {
+pub(crate) fn jittered(time: Duration) -> Duration {
     time.mul_f64(rand::rng().random_range(0.8..1.0))
 }
