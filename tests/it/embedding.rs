@@ -6,7 +6,9 @@ use support::{Fleet, FleetOptions, OpenAiStub, Reply};
 use crate::settings::stubbed;
 
 mod basics;
+mod collections;
 mod large;
+mod real;
 mod resume;
 
 /// A fleet on a stub that knows vectors, with `provider` among its settings and `top` above all.

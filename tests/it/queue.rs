@@ -1,6 +1,7 @@
 //! The queue against a real redis-server: every move, every race that it guards against.
 
 mod claims;
+mod collections;
 mod crowds;
 mod deadlines;
 mod endings;

@@ -4,6 +4,7 @@
 
 mod chaos_proxy;
 mod client;
+mod embedding_server;
 mod eventually;
 mod fleet;
 mod ollama_stub;
@@ -15,6 +16,7 @@ mod sentinels;
 
 pub use chaos_proxy::ChaosProxy;
 pub use client::{Answer, Client, Event, Events};
+pub use embedding_server::EmbeddingServer;
 pub use fleet::{Fleet, FleetOptions};
 pub use ollama_stub::OllamaStub;
 pub use openai_stub::{DIMENSIONS, OpenAiStub, Reply, Seen, vector_of};

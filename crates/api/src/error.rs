@@ -104,6 +104,10 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, "job_not_found", "there is no such job, or its retention is over")
     }
 
+    pub(crate) fn collection_not_found() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "collection_not_found", "there is no such collection")
+    }
+
     pub(crate) fn pool_not_found() -> Self {
         let error = Self::new(StatusCode::NOT_FOUND, "pool_not_found", "there is no such pool");
         Self { param: Some("pool".into()), ..error }

@@ -1,6 +1,7 @@
 //! One file per resource: each handler extracts, judges, calls the queue and maps the answer.
 
 pub(crate) mod bulk;
+pub(crate) mod collections;
 pub(crate) mod docs;
 pub(crate) mod events;
 pub(crate) mod health;

@@ -19,6 +19,7 @@ pub(crate) mod bodies;
     tags(
         (name = "jobs", description = "What is to be done, and what became of it"),
         (name = "fleet", description = "Pools and workers"),
+        (name = "collections", description = "Vectors that outlive the jobs that made them"),
         (name = "health", description = "Open, without a token"),
     ),
 )]

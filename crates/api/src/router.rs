@@ -11,7 +11,7 @@ use utoipa_axum::routes;
 
 use crate::app::App;
 use crate::error::{self, ApiError};
-use crate::handlers::{bulk, docs, events, health, jobs, keys, pools, results, stats, workers};
+use crate::handlers::{bulk, collections, docs, events, health, jobs, keys, pools, results, stats, workers};
 use crate::middleware::{guard, observe};
 use crate::openapi;
 
@@ -43,6 +43,8 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .routes(routes!(pools::demand))
         .routes(routes!(workers::list))
         .routes(routes!(stats::show))
+        .routes(routes!(collections::list))
+        .routes(routes!(collections::show, collections::forget))
         .split_for_parts();
     app.document.get_or_init(|| openapi::finish(&documented));
     router

@@ -9,6 +9,7 @@ mod batches;
 mod calls;
 mod curves;
 mod drain;
+mod embeddings;
 mod engine;
 mod http;
 mod idle;
@@ -89,6 +90,7 @@ async fn main() -> anyhow::Result<()> {
         part!(lone);
         part!(idle);
         part!(relay);
+        part!(embeddings);
     }
     // How Redis keeps what it holds makes no difference to these.
     let mode = Mode::AofOff;

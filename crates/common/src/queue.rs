@@ -11,6 +11,7 @@ use redis::{Cmd, FromRedisValue as _, Value};
 
 use crate::ids::{JobId, LocalId, Shard, WorkerId};
 
+mod collections;
 mod control;
 mod doorbell;
 mod durable;
@@ -30,6 +31,7 @@ mod tallies;
 mod upkeep;
 mod work;
 
+pub use collections::{Collection, CollectionPage, Completed, Pass, Put, Shelved};
 pub use control::{Annotated, Cancelled, Retried};
 pub use doorbell::Doorbell;
 pub use error::Error;

@@ -6,6 +6,8 @@ use std::future::Future;
 
 use overshot_common::config::{Config, TaskKind};
 use overshot_common::job::{Phase, Progress};
+use overshot_common::queue::{Completed, Pass, Put, Shelved};
+use overshot_common::task::embedding::Key;
 use serde_json::value::RawValue;
 
 use crate::outcome::Outcome;
@@ -70,6 +72,48 @@ pub trait Stash: Send {
     fn inline_max(&self) -> usize;
 }
 
+/// The collections, which outlive the jobs that write to them: see [`Queue`](overshot_common::queue::Queue).
+///
+/// A failure is the attempt's outcome.
+pub trait Shelf: Send {
+    /// Opens a pass over a collection.
+    fn begin(
+        &mut self,
+        name: &str,
+        space: &Key,
+        model: Option<&str>,
+    ) -> impl Future<Output = Result<Pass, Outcome>> + Send;
+
+    /// Puts and confirms.
+    fn shelve(
+        &mut self,
+        name: &str,
+        pass: &Pass,
+        items: &[Put<'_>],
+    ) -> impl Future<Output = Result<Shelved, Outcome>> + Send;
+
+    /// Makes the collection what the pass has put and confirmed, `count` ids in all.
+    fn complete(
+        &mut self,
+        name: &str,
+        pass: &Pass,
+        count: usize,
+        model: Option<&str>,
+    ) -> impl Future<Output = Result<Completed, Outcome>> + Send;
+
+    /// The vectors of these ids, where they are still made of what their keys name.
+    fn look(
+        &mut self,
+        name: &str,
+        items: &[(&str, &Key)],
+    ) -> impl Future<Output = Result<Vec<Option<Vec<u8>>>, Outcome>> + Send;
+}
+
+/// All that a task may need of its surroundings.
+pub trait Surroundings: Sink + Stash + Shelf {}
+
+impl<T: Sink + Stash + Shelf> Surroundings for T {}
+
 /// A built-in kind of task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -104,7 +148,7 @@ impl Kind {
 ///
 /// Dropping the future drops the provider's connection at once, which is how a provider learns to stop. Nothing else
 /// is left behind. What the sink was given stays given.
-pub async fn run(kind: Kind, attempt: &Attempt<'_>, provider: &Provider, sink: &mut (impl Sink + Stash)) -> Outcome {
+pub async fn run(kind: Kind, attempt: &Attempt<'_>, provider: &Provider, sink: &mut impl Surroundings) -> Outcome {
     match kind {
         Kind::Chat => chat::run(attempt, provider, sink).await,
         Kind::Embedding => embedding::run(attempt, provider, sink).await,

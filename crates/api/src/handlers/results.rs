@@ -112,12 +112,33 @@ impl Pieces {
         let page = read(&self.app, &self.id, &[page_name(number).as_bytes()]).await?.pop().flatten();
         let page = page.and_then(|page| Page::decode(&page, count)).ok_or_else(gone)?;
         let names: Vec<&[u8]> = page.keys.iter().map(|key| &key[..]).collect();
+        let mut vectors = read(&self.app, &self.id, &names).await?;
+        self.fetch_shelved(manifest, &page, &mut vectors).await?;
         let mut out = Vec::new();
-        for (place, vector) in read(&self.app, &self.id, &names).await?.into_iter().enumerate() {
+        for (place, vector) in vectors.into_iter().enumerate() {
             let id = page.ids.get(place).map(String::as_str);
-            manifest.vector(number * PAGE + place, id, Some(&vector.ok_or_else(gone)?), &mut out);
+            manifest.vector(number * PAGE + place, id, vector.as_deref(), &mut out);
         }
         Ok(out.into())
+    }
+
+    /// Of what the job did not embed itself the vectors are in the collection, unless another job has changed them since.
+    async fn fetch_shelved(
+        &self,
+        manifest: &Manifest,
+        page: &Page,
+        vectors: &mut [Option<Vec<u8>>],
+    ) -> Result<(), queue::Error> {
+        let missing: Vec<usize> = (0..vectors.len()).filter(|place| vectors[*place].is_none()).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let shelf = manifest.shelf.as_deref().filter(|_| page.ids.len() == page.keys.len()).ok_or_else(gone)?;
+        let items: Vec<_> = missing.iter().map(|place| (page.ids[*place].as_str(), &page.keys[*place])).collect();
+        for (place, vector) in missing.iter().zip(self.app.queue.look(shelf, &items).await?) {
+            vectors[*place] = vector;
+        }
+        Ok(())
     }
 }
 

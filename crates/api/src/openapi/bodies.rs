@@ -76,8 +76,9 @@ pub(crate) struct Submit {
     /// `chat` (alias `llm_chat`), another built-in task, or a name under `[tasks]`.
     #[schema(example = "chat", min_length = 1, max_length = 256)]
     task: String,
-    /// The task's own object. Chat: `messages`, or `system` and `user`, and the chat-completion parameters; fields of
-    /// your own are kept and not sent; what else a provider takes goes in `extra_body`.
+    /// The task's own object. Chat: `messages`, or `system` and `user`, and the chat-completion parameters. Embedding:
+    /// `input` or `texts` (a text, a list of texts or of `{id, text}`), `encoding_format`, `dimensions`, `batch_size`,
+    /// `collection`. Fields of your own are kept and not sent; what else a provider takes goes in `extra_body`.
     #[schema(value_type = Object, example = json!({ "user": "Say hello." }))]
     input: serde_json::Value,
     /// Default: the task's pool, else the only pool.
@@ -169,6 +170,77 @@ pub(crate) struct Filter {
     owner_ref: Option<String>,
     owner_agent: Option<String>,
     concurrency_key: Option<String>,
+}
+
+/// The collection of a path.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Path)]
+pub(crate) struct CollectionPath {
+    /// The collection's name.
+    #[param(example = "docs")]
+    name: String,
+}
+
+/// Which part of a list.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct PageQuery {
+    /// How many at most; 50 unless told.
+    #[param(minimum = 1, maximum = 200)]
+    limit: Option<u32>,
+    /// The `next` of the last page.
+    after: Option<String>,
+}
+
+/// Vectors that embedding jobs keep by the callers' ids.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Collection {
+    /// Always `collection`.
+    object: String,
+    name: String,
+    /// The model of its vectors.
+    model: Option<String>,
+    /// Numbers per vector; absent while there is none on the page.
+    dimensions: Option<u32>,
+    /// How many vectors it holds.
+    count: u64,
+    /// When a job last completed it.
+    updated_at: Option<jiff::Timestamp>,
+}
+
+/// A page of collections.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct CollectionList {
+    /// Always `list`.
+    object: String,
+    data: Vec<Collection>,
+    has_more: bool,
+    /// For `after`.
+    next: Option<String>,
+}
+
+/// A vector of a collection.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct CollectionVector {
+    /// Always `embedding`.
+    object: String,
+    /// The caller's name for it.
+    id: String,
+    /// A list of numbers, or base64 of them packed as 32-bit little-endian floats.
+    #[schema(value_type = Value)]
+    embedding: serde_json::Value,
+}
+
+/// A page of a collection.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct CollectionPage {
+    /// Always `list`.
+    object: String,
+    collection: Collection,
+    data: Vec<CollectionVector>,
+    has_more: bool,
+    /// For `after`.
+    next: Option<String>,
 }
 
 /// A live worker, as it last described itself.

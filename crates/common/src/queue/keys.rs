@@ -9,6 +9,14 @@ use crate::ids::{JobId, LocalId, Shard, WorkerId};
 /// Which pools exist, and with how many shards each was first started.
 pub(crate) const POOLS: &str = "overshot:pools";
 
+/// The names of all collections, in order.
+pub(crate) const COLLECTIONS: &str = "overshot:collections";
+
+/// A collection, in a slot of its own.
+pub(crate) fn collection(name: &str) -> String {
+    format!("overshot:collection:{{{name}}}")
+}
+
 /// The leading part of all keys of a shard, with its hash tag.
 pub(crate) fn base(shard: &Shard) -> String {
     format!("overshot:{{{shard}}}")

@@ -37,13 +37,14 @@ pub enum Clock {
 }
 
 /// The fragments behind the clock and the way of pub/sub, each below what it uses.
-const LIBRARY: [&str; 6] = [
+const LIBRARY: [&str; 7] = [
     include_str!("scripts/lib/record.lua"),
     include_str!("scripts/lib/enter.lua"),
     include_str!("scripts/lib/end.lua"),
     include_str!("scripts/lib/key.lua"),
     include_str!("scripts/lib/limits.lua"),
     include_str!("scripts/lib/errors.lua"),
+    include_str!("scripts/lib/collection.lua"),
 ];
 
 /// Makes the set of all scripts: name, whether it may run out of memory.
@@ -104,6 +105,12 @@ scripts! {
     stats: "allow-oom";
     fold: "allow-oom";
     tallies: "allow-oom";
+    collection_begin: "";
+    collection_put: "";
+    collection_complete: "allow-oom";
+    collection_read: "allow-oom";
+    collection_look: "allow-oom";
+    collection_drop: "allow-oom";
 }
 
 /// All fragments.

@@ -1,8 +1,10 @@
-//! What attempts of one job leave to each other, kept in Redis under the grant; and results too large for their job.
+//! What attempts of one job leave to each other, kept in Redis under the grant; results too large for their job; and the
+//! collections that outlive it.
 
 use overshot_common::code::ErrorCode;
 use overshot_common::job::Progress;
-use overshot_common::queue::{Error, Form, Settlement, StoredResult, Verdict};
+use overshot_common::queue::{Completed, Error, Form, Pass, Put, Settlement, Shelved, StoredResult, Verdict};
+use overshot_common::task::embedding::Key;
 use serde::Deserialize;
 use serde_json::value::{RawValue, to_raw_value};
 use tokio::time::Instant;
@@ -13,7 +15,7 @@ use crate::runner::backoff::Backoff;
 use crate::runner::registry::{Attempt, Stop};
 use crate::runner::settler::Ending;
 use crate::runner::station::Station;
-use crate::tasks::Stash;
+use crate::tasks::{Shelf, Stash};
 
 /// The longest part of a result that is kept as text.
 const PART_BYTES: usize = 512 << 10;
@@ -38,6 +40,36 @@ impl Stash for Reporter<'_> {
     }
 }
 
+impl Shelf for Reporter<'_> {
+    async fn begin(&mut self, name: &str, space: &Key, model: Option<&str>) -> Result<Pass, Outcome> {
+        let station = self.station();
+        insist(station, || station.queue.begin_pass(name, space, model)).await.map_err(|error| unwritten(&error))
+    }
+
+    async fn shelve(&mut self, name: &str, pass: &Pass, items: &[Put<'_>]) -> Result<Shelved, Outcome> {
+        let station = self.station();
+        insist(station, || station.queue.put(name, pass, items)).await.map_err(|error| unwritten(&error))
+    }
+
+    async fn complete(
+        &mut self,
+        name: &str,
+        pass: &Pass,
+        count: usize,
+        model: Option<&str>,
+    ) -> Result<Completed, Outcome> {
+        let station = self.station();
+        insist(station, || station.queue.complete_pass(name, pass, count, model))
+            .await
+            .map_err(|error| unwritten(&error))
+    }
+
+    async fn look(&mut self, name: &str, items: &[(&str, &Key)]) -> Result<Vec<Option<Vec<u8>>>, Outcome> {
+        let station = self.station();
+        insist(station, || station.queue.look(name, items)).await.map_err(|error| unreadable(&error))
+    }
+}
+
 /// Writes, as long as Redis is away and the lease is not over.
 async fn put(
     station: &Station,
@@ -54,10 +86,7 @@ async fn put(
             attempt.stop(Stop::Lost);
             Err(Outcome::retry(ErrorCode::StorageError, "the grant is lost"))
         }
-        Err(error) => {
-            tracing::warn!(%error, "checkpoint or result not written");
-            Err(Outcome::retry(ErrorCode::StorageError, "a checkpoint or a result could not be written"))
-        }
+        Err(error) => Err(unwritten(&error)),
     }
 }
 
@@ -75,9 +104,14 @@ where
     }
 }
 
+fn unwritten(error: &Error) -> Outcome {
+    tracing::warn!(%error, "checkpoint, collection or result not written");
+    Outcome::retry(ErrorCode::StorageError, "a checkpoint, a collection or a result could not be written")
+}
+
 fn unreadable(error: &Error) -> Outcome {
-    tracing::warn!(%error, "checkpoint not read");
-    Outcome::retry(ErrorCode::StorageError, "a checkpoint could not be read")
+    tracing::warn!(%error, "checkpoint or collection not read");
+    Outcome::retry(ErrorCode::StorageError, "a checkpoint or a collection could not be read")
 }
 
 fn inline_max(station: &Station) -> usize {

@@ -14,10 +14,11 @@ use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use tokio::time::Instant;
 
-use super::{Attempt, Sink, Stash};
+use super::{Attempt, Shelf, Stash, Surroundings};
 use crate::outcome::Outcome;
 use crate::providers::{EmbedRequest, EmbedUsage, Provider};
 
+mod collection;
 #[cfg(test)]
 mod tests;
 
@@ -28,7 +29,7 @@ const USAGE: &[u8] = b"usage";
 /// Names of one call that drops what is stale.
 const NAMES_PER_CALL: usize = 1000;
 
-pub(super) async fn run(attempt: &Attempt<'_>, provider: &Provider, sink: &mut (impl Sink + Stash)) -> Outcome {
+pub(super) async fn run(attempt: &Attempt<'_>, provider: &Provider, sink: &mut impl Surroundings) -> Outcome {
     let input = match Input::parse(attempt.input) {
         Ok(input) => input,
         Err(mistake) => return Outcome::fail(ErrorCode::BadInput, mistake.to_string()),
@@ -38,7 +39,10 @@ pub(super) async fn run(attempt: &Attempt<'_>, provider: &Provider, sink: &mut (
     let mut work = Work::new(&input, attempt, provider, sink.inline_max());
     let life = async {
         work.resume(sink).await?;
-        work.embed(provider, sink).await?;
+        match &input.collection {
+            Some(name) => work.fill(name, provider, sink).await?,
+            None => work.embed(provider, sink).await?,
+        }
         work.finish(start.elapsed(), sink).await
     };
     life.await.map_or_else(|outcome| outcome, Outcome::Done)
@@ -56,12 +60,16 @@ struct Work<'a> {
     inline_max: usize,
     /// Which vectors are stashed.
     stashed: HashSet<Key>,
+    /// Which are in the collection.
+    shelved: HashSet<Key>,
     /// Vectors that may come to stand in the job; none, once the result is too large for that.
     held: HashMap<Key, Box<[u8]>>,
     /// Numbers per vector; 0 while there is none.
     dimensions: usize,
     model: Option<String>,
     usage: Option<EmbedUsage>,
+    /// What became of the collection.
+    collection: Option<Box<RawValue>>,
 }
 
 impl<'a> Work<'a> {
@@ -78,16 +86,18 @@ impl<'a> Work<'a> {
             batch_size: input.batch_size.unwrap_or(provider.batch_size()) as usize,
             inline_max,
             stashed: HashSet::new(),
+            shelved: HashSet::new(),
             held: HashMap::new(),
             dimensions: 0,
             model: None,
             usage: None,
+            collection: None,
         }
     }
 
-    /// Whether batches are stashed: of a single one the outcome itself is written next.
+    /// Whether batches are stashed: of a single one the outcome itself is written next, unless it goes to a collection first.
     fn has_checkpoints(&self) -> bool {
-        self.distinct.len() > self.batch_size
+        self.distinct.len() > self.batch_size || self.input.collection.is_some()
     }
 
     /// Finds what earlier attempts left, and drops what of it this input has no use for.
@@ -118,37 +128,48 @@ impl<'a> Work<'a> {
     async fn embed(&mut self, provider: &Provider, stash: &mut impl Stash) -> Result<(), Outcome> {
         let todo: Vec<_> = self.distinct.iter().copied().filter(|(key, _)| !self.stashed.contains(key)).collect();
         for batch in todo.chunks(self.batch_size) {
-            let texts: Vec<&str> = batch.iter().map(|(_, text)| *text).collect();
-            let request = EmbedRequest {
-                model: self.attempt.model,
-                texts: &texts,
-                dimensions: self.input.dimensions,
-                extra: &self.input.extra,
-                seed: self.attempt.seed,
-            };
-            let output = provider.embed(request).await?;
-            self.check(&output.vectors)?;
-            self.model = output.model.or(self.model.take());
-            if let Some(usage) = output.usage {
-                let sum = self.usage.get_or_insert_default();
-                sum.prompt_tokens += usage.prompt_tokens;
-                sum.total_tokens += usage.total_tokens;
-            }
-            let vectors = || batch.iter().map(|(key, _)| key).zip(output.vectors.iter());
-            if self.has_checkpoints() {
-                self.stashed.extend(batch.iter().map(|(key, _)| *key));
-                let usage = self.usage.as_ref().map(to_json);
-                let mut values: Vec<(&[u8], &[u8])> = vectors().map(|(key, vector)| (&key[..], vector)).collect();
-                values.extend(usage.as_deref().map(|usage| (USAGE, usage)));
-                stash.put(&values, Some(self.progress())).await?;
-            }
-            if self.may_stand_in_the_job() || !self.has_checkpoints() {
-                self.held.extend(vectors().map(|(key, vector)| (*key, vector.into())));
-            } else {
-                self.held.clear();
-            }
+            self.batch(batch, provider, stash).await?;
         }
         Ok(())
+    }
+
+    /// Embeds one batch, and stashes it.
+    async fn batch(
+        &mut self,
+        batch: &[(Key, &str)],
+        provider: &Provider,
+        stash: &mut impl Stash,
+    ) -> Result<Vectors, Outcome> {
+        let texts: Vec<&str> = batch.iter().map(|(_, text)| *text).collect();
+        let request = EmbedRequest {
+            model: self.attempt.model,
+            texts: &texts,
+            dimensions: self.input.dimensions,
+            extra: &self.input.extra,
+            seed: self.attempt.seed,
+        };
+        let output = provider.embed(request).await?;
+        self.check(&output.vectors)?;
+        self.model = output.model.or(self.model.take());
+        if let Some(usage) = output.usage {
+            let sum = self.usage.get_or_insert_default();
+            sum.prompt_tokens += usage.prompt_tokens;
+            sum.total_tokens += usage.total_tokens;
+        }
+        let vectors = || batch.iter().map(|(key, _)| key).zip(output.vectors.iter());
+        if self.has_checkpoints() {
+            self.stashed.extend(batch.iter().map(|(key, _)| *key));
+            let usage = self.usage.as_ref().map(to_json);
+            let mut values: Vec<(&[u8], &[u8])> = vectors().map(|(key, vector)| (&key[..], vector)).collect();
+            values.extend(usage.as_deref().map(|usage| (USAGE, usage)));
+            stash.put(&values, Some(self.progress())).await?;
+        }
+        if self.may_stand_in_the_job() || !self.has_checkpoints() {
+            self.held.extend(vectors().map(|(key, vector)| (*key, vector.into())));
+        } else {
+            self.held.clear();
+        }
+        Ok(output.vectors)
     }
 
     /// A server that ignores the wish for shorter vectors, or changes its mind, would be believed by nobody who compares
@@ -168,7 +189,8 @@ impl<'a> Work<'a> {
     }
 
     fn progress(&self) -> Progress {
-        let done = self.keys.iter().filter(|key| self.stashed.contains(*key)).count() as u64;
+        let has = |key: &&Key| self.stashed.contains(*key) || self.shelved.contains(*key);
+        let done = self.keys.iter().filter(has).count() as u64;
         Progress { done, total: Some(self.keys.len() as u64), unit: UNIT.to_owned() }
     }
 
@@ -182,7 +204,7 @@ impl<'a> Work<'a> {
     }
 
     /// The result itself, or what stands for one that is too large for the job.
-    async fn finish(&mut self, duration: Duration, stash: &mut impl Stash) -> Result<Box<RawValue>, Outcome> {
+    async fn finish(&mut self, duration: Duration, stash: &mut (impl Stash + Shelf)) -> Result<Box<RawValue>, Outcome> {
         let usage = self.usage.as_ref().map(|usage| to_raw_value(usage).expect("numbers always serialize"));
         let manifest = Manifest {
             model: self.model.take().or(self.attempt.model.map(str::to_owned)),
@@ -191,7 +213,8 @@ impl<'a> Work<'a> {
             count: self.keys.len(),
             usage: usage.clone(),
             duration_ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
-            collection: None,
+            collection: self.collection.take(),
+            shelf: self.input.collection.as_deref().map(str::to_owned),
         };
         if self.may_stand_in_the_job() {
             self.recall(stash).await?;
@@ -206,7 +229,7 @@ impl<'a> Work<'a> {
     }
 
     /// Reads back what earlier attempts stashed.
-    async fn recall(&mut self, stash: &mut impl Stash) -> Result<(), Outcome> {
+    async fn recall(&mut self, stash: &mut (impl Stash + Shelf)) -> Result<(), Outcome> {
         let missing: Vec<Key> = self.stashed.iter().filter(|key| !self.held.contains_key(*key)).copied().collect();
         for keys in missing.chunks(PAGE) {
             let names: Vec<&[u8]> = keys.iter().map(|key| &key[..]).collect();
@@ -215,7 +238,8 @@ impl<'a> Work<'a> {
                 self.held.insert(*key, vector.ok_or_else(gone)?.into());
             }
         }
-        Ok(())
+        let missing: Vec<Key> = self.shelved.iter().filter(|key| !self.held.contains_key(*key)).copied().collect();
+        self.fetch_shelved(&missing, stash).await
     }
 
     fn result(&self, manifest: &Manifest) -> Vec<u8> {

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 
 use overshot_common::code::ErrorCode;
 use overshot_common::job::{Phase, Progress};
+use overshot_common::queue::{Completed, Pass, Put, Shelved};
+use overshot_common::task::embedding::Key;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::{Sink, Stash};
+use super::{Shelf, Sink, Stash};
 use crate::outcome::Outcome;
 
 /// What a task reported.
@@ -71,5 +73,24 @@ impl Stash for Recorder {
 
     fn inline_max(&self) -> usize {
         self.inline_max
+    }
+}
+
+/// Collections are tested where Redis is.
+impl Shelf for Recorder {
+    async fn begin(&mut self, _: &str, _: &Key, _: Option<&str>) -> Result<Pass, Outcome> {
+        unreachable!("no collection here")
+    }
+
+    async fn shelve(&mut self, _: &str, _: &Pass, _: &[Put<'_>]) -> Result<Shelved, Outcome> {
+        unreachable!("no collection here")
+    }
+
+    async fn complete(&mut self, _: &str, _: &Pass, _: usize, _: Option<&str>) -> Result<Completed, Outcome> {
+        unreachable!("no collection here")
+    }
+
+    async fn look(&mut self, _: &str, _: &[(&str, &Key)]) -> Result<Vec<Option<Vec<u8>>>, Outcome> {
+        unreachable!("no collection here")
     }
 }

@@ -28,6 +28,9 @@ pub struct Manifest {
     /// What became of the collection, where there is one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub collection: Option<Box<RawValue>>,
+    /// Its name: there stand the vectors that the job did not make itself.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub shelf: Option<String>,
 }
 
 /// The name under which a page is kept.
