@@ -12,8 +12,8 @@ mod submit;
 
 /// What a command said, and how it ended.
 #[derive(Debug)]
-struct Said {
-    code: i32,
+pub(crate) struct Said {
+    pub(crate) code: i32,
     out: String,
     beside: String,
 }
@@ -36,7 +36,7 @@ impl Said {
 }
 
 /// Runs `overshot` against the API of `client`, without a token.
-async fn overshot(client: &Client, arguments: &[&str]) -> Said {
+pub(crate) async fn overshot(client: &Client, arguments: &[&str]) -> Said {
     overshot_with(client, arguments, &[], "").await
 }
 

@@ -13,7 +13,7 @@ use overshot_common::upkeep::{Role, Upkeep, UpkeepHandle};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::auth::Tokens;
+use crate::access::Access;
 use crate::error::ApiError;
 use crate::handlers::health::Ping;
 use crate::metrics_page::Page;
@@ -36,7 +36,7 @@ pub(crate) struct App {
     pub(crate) probe: Queue,
     pub(crate) events: Events,
     pub(crate) upkeep: UpkeepHandle,
-    pub(crate) tokens: Tokens,
+    pub(crate) access: Access,
     pub(crate) redis: watch::Receiver<RedisState>,
     /// Cancelled when the graceful stop begins.
     pub(crate) stopping: CancellationToken,
@@ -49,6 +49,7 @@ pub(crate) struct App {
 impl App {
     /// Opens the queue, without a connection yet; the second part is to be run beside the server.
     pub(crate) fn new(config: Config, stopping: CancellationToken) -> Result<(Self, RedisWatch), crate::RunError> {
+        let access = Access::new(&config, |name| std::env::var(name).ok()).map_err(crate::RunError::Tokens)?;
         let page = Page::install();
         metrics::start(&config);
         let queue = Queue::open(config.redis_url.expose(), PATIENCE)?;
@@ -67,7 +68,7 @@ impl App {
             stopping: stopping.clone(),
         };
         let app = Self {
-            tokens: Tokens::new(config.api_tokens.iter().map(|token| token.expose())),
+            access,
             events: Events::new(&queue),
             config,
             groups: Groups::new(queue.clone()),

@@ -96,6 +96,17 @@ impl ApiError {
         )
     }
 
+    pub(crate) fn forbidden() -> Self {
+        Self::new(StatusCode::FORBIDDEN, "permission_denied", "the token does not open this")
+    }
+
+    /// The token came more often than it may; it may come again after `wait`.
+    pub(crate) fn too_often(wait: std::time::Duration) -> Self {
+        let message = "the token sends more requests per second than it may";
+        let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).saturating_add(1);
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_exceeded", message).retry_after(seconds)
+    }
+
     pub(crate) fn nothing_here() -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path")
     }
@@ -181,6 +192,7 @@ impl ApiError {
     pub(crate) fn object(&self) -> ErrorObject<'_> {
         let r#type = match self.status {
             StatusCode::UNAUTHORIZED => "authentication_error",
+            StatusCode::FORBIDDEN => "permission_error",
             StatusCode::NOT_FOUND => "not_found_error",
             StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
             StatusCode::SERVICE_UNAVAILABLE => "service_unavailable_error",

@@ -12,8 +12,9 @@ use overshot_common::queue;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+mod access;
 mod app;
-mod auth;
+mod audit;
 mod body;
 mod error;
 mod handlers;
@@ -43,9 +44,20 @@ pub enum RunError {
     /// The queue cannot be opened, or the configuration does not fit what it holds.
     #[error(transparent)]
     Queue(#[from] queue::Error),
+    /// Tokens of the configuration cannot be read.
+    #[error("{}", .0.join("; "))]
+    Tokens(Vec<String>),
     /// The listener failed.
     #[error("the listener failed")]
     Listener(#[from] std::io::Error),
+}
+
+/// Judges what only an API needs of the configuration: its tokens.
+///
+/// # Errors
+/// Every mistake, `key: what is wrong`; a program prints them to stderr and ends with exit code 2.
+pub fn check(config: &Config) -> Result<(), Vec<String>> {
+    access::Access::new(config, |name| std::env::var(name).ok()).map(drop)
 }
 
 /// Serves the API on `listener` until `shutdown`, then finishes requests in flight, at most 10 s.

@@ -37,6 +37,10 @@ fn main() -> ExitCode {
             return ExitCode::from(EXIT_CONFIG);
         }
     };
+    if let Err(mistakes) = overshot_api::check(&config) {
+        mistakes.iter().for_each(|mistake| eprintln!("{mistake}"));
+        return ExitCode::from(EXIT_CONFIG);
+    }
     if arguments.check_config {
         println!("{config}");
         return ExitCode::SUCCESS;

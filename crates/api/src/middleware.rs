@@ -62,21 +62,29 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
 }
 
 /// Lets only those pass who may, and only while there is somebody to serve them.
-pub(crate) async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+pub(crate) async fn guard(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     let path = request.uri().path();
     let guarded = ["/api", "/v1"]
         .iter()
         .any(|prefix| path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')));
-    if guarded && let Err(refusal) = admit(&app, request.headers()).await {
-        return refusal.into_response();
+    if guarded {
+        let caller = app.access.admit(request.headers(), request.method(), request.uri().path());
+        let served = match caller {
+            Ok(caller) => {
+                request.extensions_mut().insert(caller);
+                serves(&app).await
+            }
+            Err(refusal) => Err(refusal),
+        };
+        if let Err(refusal) = served {
+            return refusal.into_response();
+        }
     }
     next.run(request).await
 }
 
-async fn admit(app: &App, headers: &HeaderMap) -> Result<(), ApiError> {
-    if !app.tokens.admit(headers) {
-        return Err(ApiError::unauthorized());
-    }
+/// Whether there is somebody to serve requests.
+async fn serves(app: &App) -> Result<(), ApiError> {
     if app.stopping.is_cancelled() {
         return Err(ApiError::draining());
     }

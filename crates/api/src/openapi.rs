@@ -56,6 +56,8 @@ fn share(path: &str, method: &str, operation: &mut Value) {
     if guarded {
         operation["security"] = json!([{ "token": [] }]);
         shared.push((401, "a valid token is needed"));
+        shared.push((403, "the token does not open this"));
+        shared.push((429, "the token sends more requests than it may; `Retry-After` says when to come again"));
         shared.push((500, "a failure of ours; the log has the cause"));
         shared.push((
             503,

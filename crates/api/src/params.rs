@@ -8,6 +8,7 @@ use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use overshot_common::ids::JobId;
 
+use crate::access::Caller;
 use crate::app::App;
 use crate::error::ApiError;
 use crate::wire;
@@ -24,15 +25,32 @@ impl<S: Send + Sync> FromRequestParts<S> for Segment {
     }
 }
 
-/// The id of a job in a path; an ill-formed one names no job.
-pub(crate) struct Id(pub(crate) JobId);
+/// Who sent the request, as the guard found.
+pub(crate) struct By(pub(crate) Arc<Caller>);
 
-impl<S: Send + Sync> FromRequestParts<S> for Id {
+impl<S: Send + Sync> FromRequestParts<S> for By {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let Segment(text) = Segment::from_request_parts(parts, state).await?;
-        text.parse().map(Self).map_err(|_| ApiError::job_not_found())
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let caller = parts.extensions.get::<Arc<Caller>>().cloned();
+        caller.map(Self).ok_or_else(|| ApiError::internal("a route that is not guarded asks who calls"))
+    }
+}
+
+/// The id of a job in a path; an ill-formed one names no job, and neither does one that the caller may not see.
+pub(crate) struct Id(pub(crate) JobId);
+
+impl FromRequestParts<Arc<App>> for Id {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
+        let Segment(text) = Segment::from_request_parts(parts, app).await?;
+        let By(caller) = By::from_request_parts(parts, app).await?;
+        let id: JobId = text.parse().map_err(|_| ApiError::job_not_found())?;
+        if caller.service().is_some() && !caller.sees_job(&app.job(&id, false).await?) {
+            return Err(ApiError::job_not_found());
+        }
+        Ok(Self(id))
     }
 }
 

@@ -1,11 +1,14 @@
 //! All routes. Methods and paths stand at the handlers, where `#[utoipa::path]` documents them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
-use axum::http::{Method, StatusCode, Uri};
+use axum::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, LOCATION, RETRY_AFTER};
+use axum::http::{HeaderName, Method, StatusCode, Uri};
 use axum::middleware::{from_fn, from_fn_with_state};
 use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::cors::{AllowOrigin, CorsLayer};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -45,15 +48,38 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .routes(routes!(stats::show))
         .routes(routes!(collections::list))
         .routes(routes!(collections::show, collections::forget))
+        .routes(routes!(workers::drain))
         .split_for_parts();
     app.document.get_or_init(|| openapi::finish(&documented));
-    router
+    let cross_origin = cross_origin(&app.config.cors_origins);
+    let router = router
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(from_fn_with_state(app.clone(), guard))
         .layer(CatchPanicLayer::custom(error::of_panic))
         .layer(from_fn(observe))
-        .with_state(app)
+        .with_state(app);
+    match cross_origin {
+        Some(layer) => router.layer(layer),
+        None => router,
+    }
+}
+
+/// Lets scripts of other pages call the API; `None` where no page is named.
+fn cross_origin(origins: &[String]) -> Option<CorsLayer> {
+    let from = match origins {
+        [] => return None,
+        [any] if any == "*" => AllowOrigin::any(),
+        origins => AllowOrigin::list(origins.iter().filter_map(|origin| origin.parse().ok())),
+    };
+    let headers = ["idempotency-key", "last-event-id", "traceparent", "x-request-id"].map(HeaderName::from_static);
+    let layer = CorsLayer::new()
+        .allow_origin(from)
+        .allow_methods([Method::GET, Method::POST, Method::PATCH, Method::DELETE])
+        .allow_headers([ACCEPT, AUTHORIZATION, CONTENT_TYPE].into_iter().chain(headers).collect::<Vec<_>>())
+        .expose_headers([LOCATION, RETRY_AFTER, HeaderName::from_static("x-request-id")])
+        .max_age(Duration::from_secs(600));
+    Some(layer)
 }
 
 async fn no_route(_: Uri) -> ApiError {

@@ -4,13 +4,14 @@ use std::borrow::Cow;
 
 use overshot_common::config::{Config, PoolConfig, TaskConfig, TaskKind};
 use overshot_common::ids::{JobId, PoolName};
-use overshot_common::job::{Job, JobSpec};
+use overshot_common::job::{Job, JobSpec, OnConflict, Owner};
 use overshot_common::metrics::{self, Refusal};
 use overshot_common::queue::{NewJob, Reservation, Submitted};
 use overshot_common::task::{chat, embedding};
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
+use crate::access::Caller;
 use crate::app::App;
 use crate::error::ApiError;
 use crate::wire::job::SubmitRequest;
@@ -29,6 +30,8 @@ pub(crate) struct Prepared {
     pub(crate) job: NewJob,
     /// The idempotency key and the hash of the body.
     pub(crate) key: Option<(String, String)>,
+    /// It takes the place of other jobs, but only of its own service's.
+    replaces_own: bool,
 }
 
 /// A task's name resolved.
@@ -74,8 +77,13 @@ pub(crate) fn check_input(task: &Task<'_>, input: &RawValue) -> Result<(), ApiEr
 }
 
 /// Judges a submit; `header_key` is the value of `Idempotency-Key`.
-pub(crate) fn prepare(config: &Config, body: &RawValue, header_key: Option<&str>) -> Result<Prepared, ApiError> {
-    let request = SubmitRequest::read(body)?;
+pub(crate) fn prepare(
+    config: &Config,
+    caller: &Caller,
+    body: &RawValue,
+    header_key: Option<&str>,
+) -> Result<Prepared, ApiError> {
+    let request = SubmitRequest::read(body, caller)?;
     let task = task(config, &request.task)?;
     let (pool_name, pool) = place(config, request.pool.as_deref(), &task)?;
     let provider = request.provider.as_deref();
@@ -91,7 +99,10 @@ pub(crate) fn prepare(config: &Config, body: &RawValue, header_key: Option<&str>
         }
         (header, field) => header.or(field),
     };
-    let key = key.map(|key| Ok::<_, ApiError>((key.to_owned(), body_hash(body)?))).transpose()?;
+    // The keys of a bound caller are its service's own: another's job must not answer to them.
+    let scoped = |key: &str| caller.service().map_or_else(|| key.to_owned(), |service| format!("{service}\0{key}"));
+    let key = key.map(|key| Ok::<_, ApiError>((scoped(key), body_hash(body)?))).transpose()?;
+    let replaces = request.concurrency_key.is_some() && request.on_conflict == OnConflict::Replace;
     let spec = JobSpec {
         task: task.name.to_owned(),
         model,
@@ -119,7 +130,7 @@ pub(crate) fn prepare(config: &Config, body: &RawValue, header_key: Option<&str>
         fail_fast: request.fail_fast,
         idempotent_for: if key.is_some() { KEY_KEPT } else { std::time::Duration::ZERO },
     };
-    Ok(Prepared { job, key })
+    Ok(Prepared { job, key, replaces_own: replaces && caller.service().is_some() })
 }
 
 fn place<'a>(
@@ -185,6 +196,9 @@ pub(crate) enum Booked {
 
 /// Books the idempotency key of a submit, which may take over the id of an earlier one.
 pub(crate) async fn book(app: &App, prepared: &mut Prepared) -> Result<Booked, ApiError> {
+    if prepared.replaces_own {
+        spare_others(app, &prepared.job).await?;
+    }
     let Some((key, hash)) = &prepared.key else { return Ok(Booked::Ours) };
     let wanted = Reservation { id: prepared.job.id.clone(), body_hash: hash.clone() };
     let booked = app.queue.reserve(key, &wanted, KEY_KEPT).await?;
@@ -208,6 +222,15 @@ pub(crate) async fn book(app: &App, prepared: &mut Prepared) -> Result<Booked, A
         }
         None => Ok(Booked::Unfinished),
     }
+}
+
+/// Refuses a job that would cancel another service's.
+async fn spare_others(app: &App, job: &NewJob) -> Result<(), ApiError> {
+    let service = |owner: Option<&Owner>| owner.map(|owner| owner.service.clone());
+    let own = service(job.spec.owner.as_ref());
+    let view = app.queue.key(&job.id.shard, job.concurrency_key.as_deref().unwrap_or_default()).await?;
+    let foreign = view.active.into_iter().chain(view.waiting).find(|other| service(other.owner.as_ref()) != own);
+    foreign.map_or(Ok(()), |other| Err(ApiError::run_already_active(other.id)))
 }
 
 /// What the queue said to a job that goes by `prepared`, as the caller is to see it: the job and whether it was

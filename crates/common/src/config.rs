@@ -26,6 +26,7 @@ mod secret;
 mod task;
 #[cfg(test)]
 mod tests;
+mod token;
 
 pub use environment::LogFormat;
 pub use mistakes::{ConfigError, ConfigErrors};
@@ -34,6 +35,7 @@ pub use provider::{HttpProvider, KeepAlive, OllamaProvider, ProviderConfig, Prov
 pub use retry::RetryPolicy;
 pub use secret::{RedisUrl, Secret};
 pub use task::{TaskConfig, TaskKind};
+pub use token::{Role, TokenConfig};
 
 use environment::Environment;
 use mistakes::Mistakes;
@@ -55,6 +57,8 @@ pub struct Config {
     pub max_body_bytes: u64,
     /// The largest result that stands in its job, in bytes, 1 KiB to 16 MiB; default 1 MiB.
     pub max_inline_result: u64,
+    /// `cors_origins`: the pages whose scripts may call the API; default none.
+    pub cors_origins: Vec<String>,
     /// `[worker]`.
     pub worker: WorkerConfig,
     /// `[pools.NAME]`; at least one.
@@ -63,11 +67,13 @@ pub struct Config {
     pub providers: BTreeMap<String, ProviderConfig>,
     /// `[tasks.NAME]`: names of the user's own; the built-in ones are not in it.
     pub tasks: BTreeMap<String, TaskConfig>,
+    /// `[tokens.NAME]`: callers of the API with less than all rights.
+    pub tokens: BTreeMap<String, TokenConfig>,
     /// `[retry]`. What counts for a job is the policy of its pool, which has this one in it.
     pub retry: RetryPolicy,
     /// `OVERSHOT_REDIS_URL`; default `redis://127.0.0.1:6379/0`.
     pub redis_url: RedisUrl,
-    /// `OVERSHOT_API_TOKEN`; empty: the API is open.
+    /// `OVERSHOT_API_TOKEN`, tokens with all rights. Without any, and without `[tokens]`, the API is open.
     pub api_tokens: Vec<Secret>,
     /// `OVERSHOT_HTTP_ADDR`; default `0.0.0.0:8080`.
     pub http_addr: SocketAddr,
@@ -181,6 +187,8 @@ impl Config {
         let mut root = Section::root(table);
         let max_body_bytes = root.bytes(&mut mistakes, "max_body_bytes", &Self::BODY_LIMITS);
         let max_inline_result = root.bytes(&mut mistakes, "max_inline_result", &Self::INLINE_LIMITS);
+        let cors_origins = token::read_origins(&mut root, &mut mistakes);
+        let tokens = token::read_all(&mut root, &mut mistakes);
         let worker = WorkerConfig::read(root.section(&mut mistakes, "worker"), &mut mistakes);
         let retry = root.section(&mut mistakes, "retry");
         let retry = RetryPolicy::read(retry, &mut mistakes, &RetryPolicy::default());
@@ -203,6 +211,8 @@ impl Config {
         let mut config = Self {
             max_body_bytes: max_body_bytes.unwrap_or(Self::MAX_BODY_BYTES),
             max_inline_result: max_inline_result.unwrap_or(Self::MAX_INLINE_RESULT),
+            cors_origins,
+            tokens,
             worker,
             pools,
             providers,

@@ -32,7 +32,7 @@ mod upkeep;
 mod work;
 
 pub use collections::{Collection, CollectionPage, Completed, Pass, Put, Shelved};
-pub use control::{Annotated, Cancelled, Retried};
+pub use control::{Annotated, Cancelled, DRAIN, Retried};
 pub use doorbell::Doorbell;
 pub use error::Error;
 pub use events::{Chunk, ChunkId, Event, EventKind, Events, Subscription};

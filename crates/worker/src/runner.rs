@@ -85,6 +85,8 @@ impl Runner {
         metrics::start(&self.config);
         tracing::info!(addr = %listener.local_addr()?, worker.id = %self.worker, "overshot-worker listening");
         let health = Arc::new(Health::new(self.worker.clone()));
+        // A child: whoever tells this worker to drain tells no other of the same process.
+        let shutdown = shutdown.child_token();
         let ended = CancellationToken::new();
         let _end_with_us = ended.clone().drop_guard();
         tokio::spawn(crate::http::serve(listener, health.clone(), ended.clone()));
@@ -94,7 +96,7 @@ impl Runner {
             () = kill.cancelled() => return Ok(()),
             fit = greeting::greet(&self.queue, &self.config) => fit?,
         }
-        let services = Services::start(&self, &health, &ended)?;
+        let services = Services::start(&self, &health, &shutdown, &ended)?;
         health.started(services.stations.clone());
         tracing::info!(worker.id = %self.worker, pools = self.pools.len(), "worker started");
         let broken = services.broken.clone();
@@ -126,7 +128,12 @@ struct Services {
 }
 
 impl Services {
-    fn start(runner: &Runner, health: &Arc<Health>, ended: &CancellationToken) -> anyhow::Result<Self> {
+    fn start(
+        runner: &Runner,
+        health: &Arc<Health>,
+        shutdown: &CancellationToken,
+        ended: &CancellationToken,
+    ) -> anyhow::Result<Self> {
         let served = runner.config.served_pools();
         let (upkeep, upkeep_handle) = Upkeep::new(runner.queue.clone(), &runner.config, &served, Role::Worker);
         tokio::spawn(upkeep.run(ended.clone()));
@@ -177,6 +184,7 @@ impl Services {
             liveness: runner.config.worker.liveness,
             about: About::new(runner.pools.clone(), runner.host.clone(), Kind::names(&runner.config)),
             health: health.clone(),
+            drain: shutdown.clone(),
         };
         let stop_keeping = ended.child_token();
         let keeper = keeper.start(&runner.queue, stop_keeping.clone(), broken.clone())?;

@@ -16,15 +16,16 @@ use serde_json::value::RawValue;
 use tokio::time::Instant;
 use utoipa::ToSchema;
 
+use crate::access::Caller;
 use crate::app::App;
-use crate::body;
 use crate::error::{ApiError, ErrorObject};
 use crate::openapi::bodies;
-use crate::params::Content;
+use crate::params::{By, Content};
 use crate::submit::{self, Booked, Prepared};
 use crate::wire::Fields;
 use crate::wire::filter::Wanted;
 use crate::wire::job::missing;
+use crate::{audit, body};
 
 /// Most jobs of one batch.
 const BATCH_MAX: usize = 1000;
@@ -76,6 +77,7 @@ impl Serialize for ItemResult {
 )]
 pub(crate) async fn submit(
     State(app): State<Arc<App>>,
+    By(caller): By,
     headers: HeaderMap,
     Content(content): Content,
 ) -> Result<Json<Results>, ApiError> {
@@ -93,10 +95,11 @@ pub(crate) async fn submit(
     if !(1..=BATCH_MAX).contains(&jobs.len()) {
         return Err(ApiError::invalid("jobs", format!("must be 1 to {BATCH_MAX} jobs")));
     }
-    let prepared = jobs.into_iter().map(|job| submit::prepare(&app.config, job, None));
+    let prepared = jobs.into_iter().map(|job| submit::prepare(&app.config, &caller, job, None));
     // In order: of two items with one idempotency key, the first has it.
     let items = join_all(prepared.map(|item| judge(&app, item))).await;
     let results = enqueue(&app, items).await;
+    audit::submitted(&caller, results.iter().flatten().map(|(job, _)| &job.id));
     Ok(Json(Results { results: results.into_iter().map(ItemResult).collect() }))
 }
 
@@ -180,9 +183,13 @@ pub(crate) struct Changed {
         (status = 422, description = "the filter is empty, or not what the API takes"),
     ),
 )]
-pub(crate) async fn cancel(State(app): State<Arc<App>>, Content(content): Content) -> Result<Json<Changed>, ApiError> {
+pub(crate) async fn cancel(
+    State(app): State<Arc<App>>,
+    By(caller): By,
+    Content(content): Content,
+) -> Result<Json<Changed>, ApiError> {
     let wanted = Wanted::read(body::document(&content)?)?;
-    change(&app, wanted, Move::Cancel).await.map(Json)
+    change(&app, &caller, wanted, Move::Cancel).await.map(Json)
 }
 
 /// Runs all ended jobs that match again, up to 10 000 a call.
@@ -197,9 +204,13 @@ pub(crate) async fn cancel(State(app): State<Arc<App>>, Content(content): Conten
         (status = 422, description = "the filter is empty, or not what the API takes"),
     ),
 )]
-pub(crate) async fn retry(State(app): State<Arc<App>>, Content(content): Content) -> Result<Json<Changed>, ApiError> {
+pub(crate) async fn retry(
+    State(app): State<Arc<App>>,
+    By(caller): By,
+    Content(content): Content,
+) -> Result<Json<Changed>, ApiError> {
     let wanted = Wanted::read(body::document(&content)?)?;
-    change(&app, wanted, Move::Retry).await.map(Json)
+    change(&app, &caller, wanted, Move::Retry).await.map(Json)
 }
 
 #[derive(Clone, Copy)]
@@ -209,6 +220,13 @@ enum Move {
 }
 
 impl Move {
+    fn verb(self) -> &'static str {
+        match self {
+            Self::Cancel => "cancel by filter",
+            Self::Retry => "retry by filter",
+        }
+    }
+
     /// Whether it can change a job of that status. Others do not match: else a caller that comes again while there
     /// is more would meet the same jobs for ever.
     fn concerns(self, status: Status) -> bool {
@@ -235,7 +253,18 @@ impl Move {
     }
 }
 
-async fn change(app: &App, mut wanted: Wanted, to: Move) -> Result<Changed, ApiError> {
+async fn change(app: &App, caller: &Caller, mut wanted: Wanted, to: Move) -> Result<Changed, ApiError> {
+    if !wanted.narrow(caller) {
+        return Ok(Changed::default());
+    }
+    let (verb, what) = (to.verb(), wanted.to_string());
+    let changed = change_all(app, wanted, to).await;
+    // What was changed before a call failed was changed: the line says so, without a number.
+    audit::note(caller, verb, what, changed.as_ref().map_or(0, |changed| changed.changed));
+    changed
+}
+
+async fn change_all(app: &App, mut wanted: Wanted, to: Move) -> Result<Changed, ApiError> {
     let shards = app.shards(wanted.pool.as_deref()).await?;
     let statuses = &mut wanted.filter.statuses;
     if statuses.is_empty() {

@@ -12,9 +12,10 @@ use overshot_common::task::embedding::{Encoding, is_collection_name};
 use serde_json::{Value, json};
 
 use crate::app::App;
+use crate::audit;
 use crate::error::ApiError;
 use crate::openapi::bodies;
-use crate::params::{Pairs, Segment};
+use crate::params::{By, Pairs, Segment};
 
 /// The most of one page.
 const LIMIT_MAX: usize = 200;
@@ -104,9 +105,17 @@ pub(crate) async fn show(
         (status = 404, description = "there is no such collection"),
     ),
 )]
-pub(crate) async fn forget(State(app): State<Arc<App>>, Segment(name): Segment) -> Result<StatusCode, ApiError> {
+pub(crate) async fn forget(
+    State(app): State<Arc<App>>,
+    By(caller): By,
+    Segment(name): Segment,
+) -> Result<StatusCode, ApiError> {
     let dropped = is_collection_name(&name) && app.queue.drop_collection(&name).await?;
-    if dropped { Ok(StatusCode::NO_CONTENT) } else { Err(ApiError::collection_not_found()) }
+    if !dropped {
+        return Err(ApiError::collection_not_found());
+    }
+    audit::note(&caller, "forget", &name, 1);
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// `limit` and `after` of a query that holds nothing but these names.

@@ -19,12 +19,12 @@ use utoipa::ToSchema;
 use crate::app::App;
 use crate::error::ApiError;
 use crate::openapi::bodies::{self, JobPath, Wait};
-use crate::params::{Content, Id, Pairs};
+use crate::params::{By, Content, Id, Pairs};
 use crate::submit::{self, Booked, Prepared};
 use crate::wire::filter::Listing;
 use crate::wire::job::{KEY_BYTES_MAX, METADATA_PAIRS_MAX, changes, missing, too_many_pairs};
 use crate::wire::{Fields, sized};
-use crate::{body, wait};
+use crate::{audit, body, wait};
 
 /// Submits a job.
 ///
@@ -54,13 +54,14 @@ use crate::{body, wait};
 )]
 pub(crate) async fn submit(
     State(app): State<Arc<App>>,
+    By(caller): By,
     query: Pairs,
     headers: HeaderMap,
     Content(content): Content,
 ) -> Result<Response, ApiError> {
     let time = query.wait()?;
     let key = idempotency_key(&headers)?;
-    let mut prepared = submit::prepare(&app.config, body::document(&content)?, key.as_deref())?;
+    let mut prepared = submit::prepare(&app.config, &caller, body::document(&content)?, key.as_deref())?;
     drop(content);
     let began = Instant::now();
     let (job, news, known) = accept(&app, &mut prepared, time.is_some()).await.inspect_err(|error| {
@@ -68,6 +69,7 @@ pub(crate) async fn submit(
             metrics::submit_refused(&prepared.job.id.shard.pool, Refusal::Unavailable);
         }
     })?;
+    audit::submitted(&caller, std::iter::once(&job.id));
     let accepted = if known { StatusCode::OK } else { StatusCode::ACCEPTED };
     let (Some(time), Some(news), false) = (time, news, job.status.is_terminal()) else {
         return Ok(located(accepted, &job));
@@ -154,8 +156,11 @@ pub(crate) struct JobList {
         (status = 422, description = "a parameter is not what the API takes"),
     ),
 )]
-pub(crate) async fn list(State(app): State<Arc<App>>, query: Pairs) -> Result<Json<JobList>, ApiError> {
-    let Listing { wanted, limit, after } = Listing::read(&query)?;
+pub(crate) async fn list(State(app): State<Arc<App>>, By(caller): By, query: Pairs) -> Result<Json<JobList>, ApiError> {
+    let Listing { mut wanted, limit, after } = Listing::read(&query)?;
+    if !wanted.narrow(&caller) {
+        return Ok(Json(JobList { object: "list", data: Vec::new(), has_more: false, next: None }));
+    }
     let shards = app.shards(wanted.pool.as_deref()).await?;
     let page = app.queue.list(&shards, &wanted.filter, after, limit).await?;
     let next = page.next.map(|next| next.to_string());
@@ -177,8 +182,8 @@ pub(crate) async fn list(State(app): State<Arc<App>>, query: Pairs) -> Result<Js
         (status = 409, description = "the job has ended otherwise"),
     ),
 )]
-pub(crate) async fn cancel(app: State<Arc<App>>, id: Id) -> Result<Response, ApiError> {
-    stop(app, id).await
+pub(crate) async fn cancel(app: State<Arc<App>>, by: By, id: Id) -> Result<Response, ApiError> {
+    stop(app, by, id).await
 }
 
 /// Cancels a job: the same as its `/cancel`.
@@ -194,11 +199,11 @@ pub(crate) async fn cancel(app: State<Arc<App>>, id: Id) -> Result<Response, Api
         (status = 409, description = "the job has ended otherwise"),
     ),
 )]
-pub(crate) async fn delete(app: State<Arc<App>>, id: Id) -> Result<Response, ApiError> {
-    stop(app, id).await
+pub(crate) async fn delete(app: State<Arc<App>>, by: By, id: Id) -> Result<Response, ApiError> {
+    stop(app, by, id).await
 }
 
-async fn stop(State(app): State<Arc<App>>, Id(id): Id) -> Result<Response, ApiError> {
+async fn stop(State(app): State<Arc<App>>, By(caller): By, Id(id): Id) -> Result<Response, ApiError> {
     let answers = app.queue.cancel(&id.shard, &[id.local]).await?;
     let status = match answers.first() {
         None | Some(Cancelled::Unknown) => return Err(ApiError::job_not_found()),
@@ -206,6 +211,7 @@ async fn stop(State(app): State<Arc<App>>, Id(id): Id) -> Result<Response, ApiEr
         Some(Cancelled::Requested) => StatusCode::ACCEPTED,
         Some(Cancelled::Now | Cancelled::Before) => StatusCode::OK,
     };
+    audit::note(&caller, "cancel", &id, 1);
     Ok((status, Json(app.job(&id, false).await?)).into_response())
 }
 
@@ -227,6 +233,7 @@ async fn stop(State(app): State<Arc<App>>, Id(id): Id) -> Result<Response, ApiEr
 )]
 pub(crate) async fn retry(
     State(app): State<Arc<App>>,
+    By(caller): By,
     Id(id): Id,
     Content(content): Content,
 ) -> Result<Response, ApiError> {
@@ -248,7 +255,10 @@ pub(crate) async fn retry(
         Some(Retried::NotEnded) => Err(ApiError::conflict("job_not_ended", "the job has not ended yet")),
         Some(Retried::QueueFull) => Err(ApiError::queue_full()),
         Some(Retried::KeyHeld(holder)) => Err(ApiError::run_already_active(holder)),
-        Some(Retried::Now(_)) => Ok(located(StatusCode::ACCEPTED, &app.job(&id, false).await?)),
+        Some(Retried::Now(_)) => {
+            audit::note(&caller, "retry", &id, 1);
+            Ok(located(StatusCode::ACCEPTED, &app.job(&id, false).await?))
+        }
     }
 }
 
@@ -267,6 +277,7 @@ pub(crate) async fn retry(
 )]
 pub(crate) async fn annotate(
     State(app): State<Arc<App>>,
+    By(caller): By,
     Id(id): Id,
     Content(content): Content,
 ) -> Result<Json<Job>, ApiError> {
@@ -277,7 +288,10 @@ pub(crate) async fn annotate(
     match app.queue.annotate(&id, &changes, METADATA_PAIRS_MAX).await? {
         Annotated::Unknown => Err(ApiError::job_not_found()),
         Annotated::TooMany => Err(too_many_pairs()),
-        Annotated::Now => app.job(&id, false).await.map(Json),
+        Annotated::Now => {
+            audit::note(&caller, "annotate", &id, 1);
+            app.job(&id, false).await.map(Json)
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::error::ApiError;
-use crate::params::{Pairs, Segment};
+use crate::params::{By, Pairs, Segment};
 use crate::wire::job::KEY_BYTES_MAX;
 use crate::wire::sized;
 
@@ -39,6 +39,7 @@ pub(crate) struct Key {
 )]
 pub(crate) async fn show(
     State(app): State<Arc<App>>,
+    By(caller): By,
     Segment(key): Segment,
     query: Pairs,
 ) -> Result<Json<Key>, ApiError> {
@@ -52,5 +53,7 @@ pub(crate) async fn show(
             .ok_or_else(|| ApiError::invalid("pool", "is required: there are several pools"))?,
     };
     let view = app.queue.key(&pool.shard_of_key(&key, shards), &key).await?;
-    Ok(Json(Key { active: view.active, waiting: view.waiting, latest: view.latest }))
+    let own = |job: &Job| caller.sees_job(job);
+    let waiting = view.waiting.into_iter().filter(own).collect();
+    Ok(Json(Key { active: view.active.filter(own), waiting, latest: view.latest.filter(own) }))
 }

@@ -13,10 +13,12 @@ use overshot_common::queue::{self, PoolNumbers, Queue};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::access::Caller;
 use crate::app::App;
+use crate::audit;
 use crate::error::ApiError;
 use crate::openapi::bodies::PoolPath;
-use crate::params::Segment;
+use crate::params::{By, Segment};
 
 /// A pool as callers see it.
 #[derive(Debug, Serialize, ToSchema)]
@@ -152,8 +154,12 @@ pub(crate) async fn demand(State(app): State<Arc<App>>, Segment(name): Segment) 
         (status = 404, description = "there is no such pool"),
     ),
 )]
-pub(crate) async fn pause(State(app): State<Arc<App>>, Segment(name): Segment) -> Result<Json<Pool>, ApiError> {
-    set_paused(&app, &name, true).await
+pub(crate) async fn pause(
+    State(app): State<Arc<App>>,
+    By(caller): By,
+    Segment(name): Segment,
+) -> Result<Json<Pool>, ApiError> {
+    set_paused(&app, &caller, &name, true).await
 }
 
 /// Lets a pool's claims go on.
@@ -167,13 +173,17 @@ pub(crate) async fn pause(State(app): State<Arc<App>>, Segment(name): Segment) -
         (status = 404, description = "there is no such pool"),
     ),
 )]
-pub(crate) async fn resume(State(app): State<Arc<App>>, Segment(name): Segment) -> Result<Json<Pool>, ApiError> {
-    set_paused(&app, &name, false).await
+pub(crate) async fn resume(
+    State(app): State<Arc<App>>,
+    By(caller): By,
+    Segment(name): Segment,
+) -> Result<Json<Pool>, ApiError> {
+    set_paused(&app, &caller, &name, false).await
 }
 
-async fn set_paused(app: &App, name: &str, paused: bool) -> Result<Json<Pool>, ApiError> {
+async fn set_paused(app: &App, caller: &Caller, name: &str, paused: bool) -> Result<Json<Pool>, ApiError> {
     let (pool, shards) = app.known_pool(name).await?;
     try_join_all(pool.shards(shards).map(async |shard| app.queue.pause(&shard, paused).await)).await?;
-    tracing::info!(%pool, paused, "pool paused or resumed");
+    audit::note(caller, if paused { "pause" } else { "resume" }, &pool, 1);
     read(app, (pool, shards)).await.map(Json)
 }

@@ -13,7 +13,7 @@ use utoipa::{IntoParams, ToSchema};
 #[into_params(parameter_in = Query)]
 pub(crate) struct Wait {
     /// Answers when the job ends, or after this long, whichever is first: a duration up to 10 min.
-    #[param(example = "30s", pattern = r"^[1-9][0-9]{0,4}(ms|s)$")]
+    #[param(example = "30s")]
     wait: Option<String>,
 }
 
@@ -97,16 +97,16 @@ pub(crate) struct Submit {
     /// Not before this time; not beside `delay`.
     run_at: Option<jiff::Timestamp>,
     /// Not before this long.
-    #[schema(example = "10s", pattern = r"^[0-9]{1,6}(ms|s)$")]
+    #[schema(example = "10s")]
     delay: Option<String>,
     /// Limit of one attempt; default: the pool's `job_timeout`.
-    #[schema(example = "10m", pattern = r"^[1-9][0-9]{0,5}(ms|s)$")]
+    #[schema(example = "10m")]
     timeout: Option<String>,
     /// How long it may wait; default: the pool's `queue_timeout`.
-    #[schema(example = "1h", pattern = r"^[1-9][0-9]{0,5}(ms|s)$")]
+    #[schema(example = "1h")]
     expires_in: Option<String>,
     /// How long it is kept after its end; default: the pool's.
-    #[schema(example = "7d", pattern = r"^[1-9][0-9]{0,5}(ms|s)$")]
+    #[schema(example = "7d")]
     result_ttl: Option<String>,
     /// The same key and body is the same job, for 24 h.
     #[schema(min_length = 1, max_length = 256)]

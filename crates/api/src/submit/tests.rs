@@ -3,6 +3,7 @@
 use overshot_common::config::Config;
 
 use super::{Prepared, body_hash, prepare};
+use crate::access::Caller;
 use crate::error::ApiError;
 
 const CONFIG: &str = r#"
@@ -29,7 +30,7 @@ const CONFIG: &str = r#"
 
 fn prepare_text(body: &str) -> Result<Prepared, ApiError> {
     let config = Config::load(Some((std::path::Path::new("test"), CONFIG)), []).unwrap();
-    prepare(&config, serde_json::from_str(body).unwrap(), None)
+    prepare(&config, &Caller::anonymous(), serde_json::from_str(body).unwrap(), None)
 }
 
 fn with(members: &str) -> String {

@@ -1,10 +1,13 @@
 //! Filters of jobs: from a query, and from the body of a bulk call.
 
+use std::fmt;
+
 use overshot_common::job::Status;
 use overshot_common::queue::{Cursor, Filter};
 use serde_json::value::RawValue;
 
 use super::{Fields, sized};
+use crate::access::Caller;
 use crate::error::ApiError;
 use crate::params::Pairs;
 
@@ -66,6 +69,13 @@ impl Wanted {
         Ok(())
     }
 
+    /// Narrows it to what the caller may know of; `false`: nothing is left.
+    pub(crate) fn narrow(&mut self, caller: &Caller) -> bool {
+        let Some(service) = caller.service() else { return true };
+        let wanted = self.filter.owner_service.get_or_insert_with(|| service.to_owned());
+        wanted == service
+    }
+
     /// Reads the body of a bulk call: at least one filter.
     pub(crate) fn read(body: &RawValue) -> Result<Self, ApiError> {
         let mut from = Fields::of("", body)?;
@@ -93,6 +103,26 @@ impl Wanted {
             any = true;
         }
         if any { Ok(wanted) } else { Err(ApiError::invalid("", "the body must hold at least one filter")) }
+    }
+}
+
+/// As a line of the log tells it.
+impl fmt::Display for Wanted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let statuses: Vec<_> = self.filter.statuses.iter().map(|status| status.as_str()).collect();
+        write!(f, "status={}", statuses.join(","))?;
+        let filter = &self.filter;
+        let fields = [
+            ("pool", &self.pool),
+            ("task", &filter.task),
+            ("model", &filter.model),
+            ("owner_service", &filter.owner_service),
+            ("owner_ref", &filter.owner_ref),
+            ("owner_agent", &filter.owner_agent),
+            ("concurrency_key", &filter.concurrency_key),
+        ];
+        let mut given = fields.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
+        given.try_for_each(|(name, value)| write!(f, " {name}={value:?}"))
     }
 }
 

@@ -7,6 +7,7 @@ use overshot_common::job::{Metadata, OnConflict, Owner, Priority};
 use serde_json::value::RawValue;
 
 use super::{Fields, LONGEST, SHORTEST};
+use crate::access::Caller;
 use crate::error::ApiError;
 
 /// Longest key, in bytes.
@@ -46,7 +47,8 @@ pub(crate) struct SubmitRequest<'a> {
 }
 
 impl<'a> SubmitRequest<'a> {
-    pub(crate) fn read(value: &'a RawValue) -> Result<Self, ApiError> {
+    /// Reads a submit of `caller`'s.
+    pub(crate) fn read(value: &'a RawValue, caller: &Caller) -> Result<Self, ApiError> {
         let mut from = Fields::of("", value)?;
         let positive = SHORTEST..=LONGEST;
         let task = from.text("task", NAME_BYTES_MAX)?.ok_or_else(|| missing("task"))?;
@@ -73,7 +75,7 @@ impl<'a> SubmitRequest<'a> {
             concurrency_key: from.text("concurrency_key", KEY_BYTES_MAX)?,
             on_conflict: from.choice("on_conflict", OnConflict::ALL)?.unwrap_or(OnConflict::Reject),
             fail_fast: from.boolean("fail_fast")?.unwrap_or(false),
-            owner: from.raw("owner").map(owner).transpose()?,
+            owner: owner(from.raw("owner"), caller)?,
             metadata: from.raw("metadata").map(metadata).transpose()?.unwrap_or_default(),
             stream: from.boolean("stream")?,
         };
@@ -92,15 +94,22 @@ fn time(value: &RawValue) -> Result<Timestamp, ApiError> {
         .ok_or_else(|| ApiError::invalid("run_at", "must be an RFC 3339 time such as \"2030-01-31T12:00:00Z\""))
 }
 
-fn owner(value: &RawValue) -> Result<Owner, ApiError> {
+/// Reads the owner. A caller that is bound to a service submits under that one, whatever it says.
+fn owner(value: Option<&RawValue>, caller: &Caller) -> Result<Option<Owner>, ApiError> {
+    let bound = caller.service().map(str::to_owned);
+    let Some(value) = value else {
+        let reference = || caller.name().to_owned();
+        return Ok(bound.map(|service| Owner { service, reference: reference(), agent: None }));
+    };
     let mut from = Fields::of("owner", value)?;
+    let given = from.text("service", OWNER_BYTES_MAX)?;
     let owner = Owner {
-        service: from.text("service", OWNER_BYTES_MAX)?.ok_or_else(|| missing("owner.service"))?,
+        service: bound.or(given).ok_or_else(|| missing("owner.service"))?,
         reference: from.text("ref", OWNER_BYTES_MAX)?.ok_or_else(|| missing("owner.ref"))?,
         agent: from.text("agent", OWNER_BYTES_MAX)?,
     };
     from.finish()?;
-    Ok(owner)
+    Ok(Some(owner))
 }
 
 fn metadata(value: &RawValue) -> Result<Metadata, ApiError> {

@@ -182,7 +182,7 @@ fn check_base_url(text: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-fn is_variable(name: &str) -> bool {
+pub(super) fn is_variable(name: &str) -> bool {
     let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
     plain && !name.starts_with(|c: char| c.is_ascii_digit())
 }

@@ -4,12 +4,14 @@ use redis::{FromRedisValue as _, Value};
 use serde_json::value::RawValue;
 
 use super::error::Error;
-use super::{Limits, Queue, parts};
-use crate::ids::{JobId, LocalId, Shard};
+use super::{Limits, Queue, events, keys, parts};
+use crate::ids::{JobId, LocalId, Shard, WorkerId};
 use crate::job::Status;
 
 /// Most jobs per call of a bulk move.
 const JOBS_PER_CALL: usize = 100;
+/// The wish that a worker drain, beside `cancel <job id>` of the scripts.
+pub const DRAIN: &str = "drain";
 
 /// What a cancel came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,6 +133,13 @@ impl Queue {
             Some(2) => Ok(Annotated::TooMany),
             _ => Err(Error::corrupt("annotate without a known answer")),
         }
+    }
+
+    /// Asks a worker that beats in `shard` to drain. Nobody may hear it: ask again until its beat says that it does.
+    pub async fn ask_to_drain(&self, shard: &Shard, worker: &WorkerId) -> Result<(), Error> {
+        let mut publish = redis::cmd(events::PLAIN.publish);
+        publish.arg(keys::worker_channel(worker)).arg(DRAIN);
+        self.inner.link.call_at(shard, &publish).await.map(drop)
     }
 
     /// Stops the claims of a shard, or lets them go on.

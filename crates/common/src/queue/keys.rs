@@ -47,7 +47,7 @@ pub fn events_channel(id: &JobId) -> String {
     format!("overshot:{{{}}}:events:{id}", id.shard)
 }
 
-/// The channel over which a worker learns of cancels early.
+/// The channel over which a worker learns early what callers want of it.
 pub(crate) fn worker_channel(worker: &WorkerId) -> String {
     format!("overshot:worker:{worker}")
 }

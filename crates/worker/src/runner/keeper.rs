@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use overshot_common::ids::WorkerId;
-use overshot_common::queue::{Error, Events, Held, Queue, Renewal};
+use overshot_common::queue::{self, Error, Events, Held, Queue, Renewal};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -42,6 +42,8 @@ pub(crate) struct Keeper {
     pub(crate) liveness: Duration,
     pub(crate) about: About,
     pub(crate) health: Arc<Health>,
+    /// Cancelled when a caller wants the worker to drain.
+    pub(crate) drain: CancellationToken,
 }
 
 impl Keeper {
@@ -88,6 +90,14 @@ impl Keeper {
                 at_once.notify_waiters();
                 continue;
             };
+            if *wish == *queue::DRAIN {
+                tracing::info!(worker.id = %self.worker, "told to drain");
+                self.health.drain();
+                self.drain.cancel();
+                // The next beat says so; who asked waits for it.
+                at_once.notify_waiters();
+                continue;
+            }
             let Some(Ok(job)) = wish.strip_prefix("cancel ").map(str::parse::<overshot_common::ids::JobId>) else {
                 continue;
             };

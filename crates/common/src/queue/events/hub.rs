@@ -111,7 +111,7 @@ impl Events {
         self.subscribe(shard, keys::events_channel(id)).await
     }
 
-    /// Follows what callers want of a worker: the ids of jobs to cancel, as `cancel <job id>`.
+    /// Follows what callers want of a worker: the ids of jobs to cancel, as `cancel <job id>`, or that it [drain](super::super::DRAIN).
     pub async fn wishes_for(&self, worker: &WorkerId) -> Subscription {
         // No job's: whichever node it is published on passes it on to all.
         self.subscribe(None, keys::worker_channel(worker)).await
