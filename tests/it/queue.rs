@@ -10,5 +10,6 @@ mod keys;
 mod leases;
 mod mending;
 pub(crate) mod shop;
+mod stash;
 mod submits;
 mod tallies;
