@@ -1,11 +1,12 @@
 //! Chat jobs on an Ollama.
 
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::json;
-use support::{Fleet, OllamaStub};
+use support::{Fleet, OllamaShim, OllamaStub};
 
-use crate::settings::{chat, chat_with, on_ollama};
+use crate::settings::{chat, chat_with, on_ollama, quick};
 
 #[tokio::test]
 async fn a_job_waits_for_its_model_in_the_phase_loading_and_streams_like_any_other() {
@@ -46,4 +47,36 @@ async fn models_are_loaded_before_the_first_job_and_after_the_server_was_restart
     stub.wait_loaded("small").await;
     assert_eq!(stub.loads(), 2);
     assert!(stub.asked("/api/chat").is_empty());
+}
+
+#[tokio::test]
+async fn a_real_model_behind_its_api_answers_in_the_form_of_the_task() {
+    let Some(shim) = OllamaShim::start() else { return };
+    let schema = r#"{"type":"object","properties":{"city":{"type":"string"}},"required":["city"]}"#;
+    let task = format!("[tasks.capital]\nkind = \"chat\"\npool = \"real\"\nschema = '{schema}'\n");
+    let input = "[tasks.capital.input]\ntemperature = 0\nmax_tokens = 60\nseed = 1\n";
+    let pool = "[pools.real]\nproviders = [\"ollama\"]\n";
+    let fleet = Fleet::start(format!("{}{}{pool}{task}{input}", quick(), shim.provider())).await;
+    let job = json!({ "task": "capital", "max_attempts": 1, "input": { "user": "Name the capital of France." } });
+    let id = fleet.client.submit(&job).await;
+    let events = fleet.client.events(&id, None).await.rest().await;
+    let done = fleet.client.wait_end(&id).await;
+    assert_eq!(done["status"], "completed", "{done}");
+    let content = done["result"]["content"].as_str().unwrap();
+    let answer: serde_json::Value = serde_json::from_str(content).unwrap();
+    assert!(answer["city"].is_string(), "{answer}");
+    let streamed: String = events.iter().filter(|event| event.event == "chunk").map(|event| event.text()).collect();
+    assert_eq!(streamed, content);
+    assert!(done["usage"]["prompt_tokens"].as_u64() > Some(0) && done["usage"]["completion_tokens"].as_u64() > Some(0));
+    assert_eq!(done["result"]["finish_reason"], "stop");
+}
+
+#[tokio::test]
+async fn what_the_tests_take_for_ollama_its_own_client_takes_for_it_too() {
+    let Some(shim) = OllamaShim::start() else { return };
+    let Some(python) = OllamaShim::python_of_the_client() else { return };
+    let script = OllamaShim::script("check_ollama.py");
+    let checked = Command::new(python).arg(script).args([shim.base_url(), OllamaShim::MODEL]).output().unwrap();
+    let said = String::from_utf8_lossy(&checked.stderr);
+    assert!(checked.status.success(), "{said}");
 }
