@@ -255,7 +255,7 @@ pub(crate) async fn conclude(
             return Err(ApiError::durability_unknown(prepared.job.id.clone()));
         }
         Submitted::Exists => {
-            return match app.queue.get(&prepared.job.id, false).await? {
+            return match Box::pin(app.queue.get(&prepared.job.id, false)).await? {
                 Some(job) => Ok((job, !ours)),
                 None => Err(result_expired()),
             };
@@ -269,7 +269,7 @@ pub(crate) async fn conclude(
     };
     metrics::submit_refused(pool, refusal);
     if let (true, Some((key, _))) = (ours, &prepared.key)
-        && let Err(error) = app.queue.unreserve(key, &prepared.job.id).await
+        && let Err(error) = Box::pin(app.queue.unreserve(key, &prepared.job.id)).await
     {
         // The next submit with this key finds the booking without a job and goes on under its id.
         tracing::debug!(%error, "idempotency key not freed");

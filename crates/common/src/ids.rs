@@ -239,7 +239,7 @@ fn new_ulid() -> Ulid {
 
 impl fmt::Display for JobId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "job_{}-{}-{}", self.shard.pool, self.shard.number, self.local)
+        write!(f, "job_{}-{}-{}", self.shard.pool.as_str(), self.shard.number, self.local.as_str())
     }
 }
 
@@ -259,7 +259,7 @@ impl FromStr for JobId {
 
 impl Serialize for JobId {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        serializer.serialize_str(&self.to_string())
     }
 }
 

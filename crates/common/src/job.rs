@@ -293,16 +293,20 @@ pub struct Job {
 /// Times as the public contract writes them.
 pub mod times {
     use jiff::Timestamp;
+    use jiff::fmt::temporal::DateTimePrinter;
     use serde::Serializer;
+
+    const PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
 
     /// RFC 3339, UTC, exactly three digits of milliseconds.
     pub fn text(time: Timestamp) -> String {
-        format!("{time:.3}")
+        PRINTER.timestamp_to_string(&time)
     }
 
     /// Serializes a time that is always there.
     pub fn required<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&format_args!("{time:.3}"))
+        // In one piece: JSON looks through each piece that is written for what has to be escaped.
+        serializer.serialize_str(&text(*time))
     }
 
     /// Serializes a time or `null`.

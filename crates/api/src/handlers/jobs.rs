@@ -26,6 +26,9 @@ use crate::wire::job::{KEY_BYTES_MAX, METADATA_PAIRS_MAX, changes, missing, too_
 use crate::wire::{Fields, sized};
 use crate::{audit, body, wait};
 
+/// What an accepted job takes as JSON, about.
+const JOB_BYTES: usize = 1024;
+
 /// Submits a job.
 ///
 /// Accepted is durable: nothing that was answered 202 is lost by a crash. With `wait` the call answers when the job ends,
@@ -75,7 +78,7 @@ pub(crate) async fn submit(
         return Ok(located(accepted, &job));
     };
     let id = job.id.clone();
-    let job = match wait::for_the_end(&app, &id, news, Some(job.clone()), began + time).await {
+    let job = match Box::pin(wait::for_the_end(&app, &id, news, Some(job.clone()), began + time)).await {
         Ok(Some(job)) => job,
         // Accepted is accepted, whatever became of the wait.
         Ok(None) | Err(_) => job,
@@ -89,8 +92,12 @@ async fn accept(
     prepared: &mut Prepared,
     waits: bool,
 ) -> Result<(Job, Option<Subscription>, bool), ApiError> {
-    let booked = submit::book(app, prepared).await?;
-    let news = if waits { Some(app.events.follow(&prepared.job.id).await) } else { None };
+    // What most submits pass by is on the heap: axum moves a request's future several times.
+    let booked = match prepared.key {
+        Some(_) => Box::pin(submit::book(app, prepared)).await?,
+        None => Booked::Ours,
+    };
+    let news = if waits { Some(Box::pin(app.events.follow(&prepared.job.id)).await) } else { None };
     let ours = match booked {
         Booked::Known(job) => return Ok((*job, news, true)),
         Booked::Ours => true,
@@ -297,7 +304,8 @@ pub(crate) async fn annotate(
 
 /// A job and where to find it.
 fn located(status: StatusCode, job: &Job) -> Response {
-    let body = serde_json::to_vec(job).expect("texts, numbers and times always serialize");
+    let mut body = Vec::with_capacity(JOB_BYTES);
+    serde_json::to_writer(&mut body, job).expect("texts, numbers and times always serialize");
     let location = format!("/api/v1/jobs/{}", job.id);
     (status, [(LOCATION, location), (CONTENT_TYPE, "application/json".to_owned())], body).into_response()
 }

@@ -50,7 +50,7 @@ impl Groups {
     pub(crate) async fn enqueue(self: &Arc<Self>, limits: Limits, job: &NewJob) -> Result<Submitted, Error> {
         // A large input would hold up its neighbours, and costs more than its script.
         if job.input.get().len() > BYTES_MAX {
-            return one(&self.queue, limits, job).await;
+            return Box::pin(one(&self.queue, limits, job)).await;
         }
         let (answer, answered) = oneshot::channel();
         let most_calls = if limits.durability == Durability::Memory { 1 } else { WAITS_MAX };
@@ -109,7 +109,7 @@ impl Call {
                 // What one job does to a call is not its neighbours' fault. Sent again, an accepted one exists.
                 Err(_) => {
                     for (answer, job) in answers.into_iter().zip(&jobs) {
-                        answer.send(one(&self.groups.queue, limits, job).await).ok();
+                        answer.send(Box::pin(one(&self.groups.queue, limits, job)).await).ok();
                     }
                 }
             }

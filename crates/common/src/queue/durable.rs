@@ -96,7 +96,7 @@ async fn try_durably(
     commands: &[Cmd],
     durability: Durability,
 ) -> Result<(Vec<Value>, bool), Failure> {
-    let mut connection = node.durable().get().await.map_err(|error| match error {
+    let mut connection = Box::pin(node.durable().get()).await.map_err(|error| match error {
         PoolError::Backend(error) => sort(error),
         other => Failure::Final(Error::Unavailable(other.to_string())),
     })?;

@@ -110,7 +110,7 @@ impl Queue {
         let [facts, medium, large] = parts(self.inner.link.bulk(&id.shard, &pipe).await?.pop().unwrap_or(Value::Nil))?;
         let bytes = Option::<Vec<u8>>::from_redis_value;
         let Some(facts) = bytes(facts)? else { return Ok(None) };
-        input(Facts::decode(&facts)?.1, [bytes(medium)?, bytes(large)?])
+        input(Facts::<&str>::decode(&facts)?.1, [bytes(medium)?, bytes(large)?])
     }
 
     /// Reads who holds and who awaits a concurrency key in one shard.

@@ -18,14 +18,14 @@ macro_rules! packed {
     ($(#[$doc:meta])* $name:ident { $($number:ident: $kind:ty = $bytes:literal,)* } { $($text:ident,)* }) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Default, PartialEq, Eq)]
-        pub(crate) struct $name {
+        pub(crate) struct $name<T = String> {
             $(pub(crate) $number: $kind,)*
-            $(pub(crate) $text: String,)*
+            $(pub(crate) $text: T,)*
         }
 
-        impl $name {
+        impl<'a, T: From<&'a str>> $name<T> {
             /// Reads what is stored, and returns it with what stands behind it.
-            pub(crate) fn decode(mut bytes: &[u8]) -> Result<(Self, &[u8]), Error> {
+            pub(crate) fn decode(mut bytes: &'a [u8]) -> Result<(Self, &'a [u8]), Error> {
                 let read = Self {
                     $($number: number(&mut bytes, $bytes)?.try_into().map_err(Error::corrupt)?,)*
                     $($text: text(&mut bytes)?,)*
@@ -121,15 +121,15 @@ fn number(bytes: &mut &[u8], width: usize) -> Result<u64, Error> {
 }
 
 /// Takes a text up to its NUL off the front.
-fn text(bytes: &mut &[u8]) -> Result<String, Error> {
+fn text<'a, T: From<&'a str>>(bytes: &mut &'a [u8]) -> Result<T, Error> {
     let end =
         bytes.iter().position(|byte| *byte == 0).ok_or_else(|| Error::corrupt("a record's state is cut short"))?;
-    let text = std::str::from_utf8(&bytes[..end]).map_err(Error::corrupt)?.to_owned();
+    let text = std::str::from_utf8(&bytes[..end]).map_err(Error::corrupt)?;
     *bytes = &bytes[end + 1..];
-    Ok(text)
+    Ok(text.into())
 }
 
-impl State {
+impl<T: AsRef<str>> State<T> {
     /// Where the job stands.
     pub(crate) fn status(&self) -> Result<Status, Error> {
         Status::from_number(self.status).ok_or_else(|| Error::corrupt("a record has no known status"))
@@ -137,7 +137,7 @@ impl State {
 
     /// The grant now or last in force.
     pub(crate) fn grant(&self) -> Result<Grant, Error> {
-        self.grant.parse().map_err(Error::corrupt)
+        self.grant.as_ref().parse().map_err(Error::corrupt)
     }
 }
 
@@ -170,7 +170,7 @@ impl Stored {
         let mut next = || fields.next().flatten();
         let (Some(state), Some(facts)) = (next(), next()) else { return Ok(None) };
         let (state, _) = State::decode(&state)?;
-        let (facts, inline) = Facts::decode(&facts)?;
+        let (facts, inline) = Facts::<String>::decode(&facts)?;
         Ok(Some(Self {
             spec: json(facts.spec.as_bytes())?,
             result: next().map(|bytes| json(&bytes)).transpose()?,

@@ -133,7 +133,7 @@ impl Queue {
     /// [`Error::OutOfMemory`] and [`Error::Unavailable`]: some of the jobs may have been accepted; send them again.
     pub async fn enqueue(&self, shard: &Shard, limits: Limits, jobs: &[NewJob]) -> Result<Vec<Submitted>, Error> {
         if limits.durability != Durability::Memory {
-            return self.enqueue_durably(shard, limits, jobs).await;
+            return Box::pin(self.enqueue_durably(shard, limits, jobs)).await;
         }
         let mut answers = Vec::with_capacity(jobs.len());
         for batch in batches(jobs) {

@@ -23,6 +23,24 @@ pub struct Claim {
     pub paused: bool,
 }
 
+/// What a claim brought, its jobs not read yet.
+#[derive(Debug)]
+pub struct Taken {
+    shard: Shard,
+    jobs: Vec<Value>,
+    /// Whether more may be waiting.
+    pub more: bool,
+    /// Whether the pool is paused.
+    pub paused: bool,
+}
+
+impl Taken {
+    /// The jobs that the worker now holds.
+    pub fn read(self) -> Result<Vec<ClaimedJob>, Error> {
+        self.jobs.into_iter().map(|job| claimed(&self.shard, job)).collect()
+    }
+}
+
 /// A job that a worker holds.
 pub struct ClaimedJob {
     /// Names the job.
@@ -136,6 +154,20 @@ impl Queue {
         most: usize,
         lease: Duration,
     ) -> Result<Claim, Error> {
+        let taken = self.take(shard, worker, nonce, most, lease).await?;
+        let (more, paused) = (taken.more, taken.paused);
+        Ok(Claim { jobs: taken.read()?, more, paused })
+    }
+
+    /// As [`Queue::claim`], for a caller that reads the jobs while its next claim is under way.
+    pub async fn take(
+        &self,
+        shard: &Shard,
+        worker: &WorkerId,
+        nonce: &str,
+        most: usize,
+        lease: Duration,
+    ) -> Result<Taken, Error> {
         let reply = self.run(&self.inner.scripts.claim, shard, |command| {
             command.arg(worker.as_str()).arg(nonce).arg(most).arg(ms(lease));
         });
@@ -143,8 +175,7 @@ impl Queue {
         self.announce(shard, watched)?;
         let state = u8::from_redis_value(state)?;
         let jobs = Vec::<Value>::from_redis_value(jobs)?;
-        let jobs = jobs.into_iter().map(|job| claimed(shard, job)).collect::<Result<_, _>>()?;
-        Ok(Claim { jobs, more: state == 1, paused: state == 2 })
+        Ok(Taken { shard: shard.clone(), jobs, more: state == 1, paused: state == 2 })
     }
 
     /// Beats for `worker`, renews the leases of the jobs it lists, and names, where `audit` is set, those that it holds
@@ -259,8 +290,8 @@ fn claimed(shard: &Shard, value: Value) -> Result<ClaimedJob, Error> {
     let mut next = || fields.next().ok_or_else(|| Error::corrupt("a short reply of claim"));
     let (id, state, facts) = (next()?, Vec::<u8>::from_redis_value(next()?)?, Vec::<u8>::from_redis_value(next()?)?);
     let medium = next().ok().map(Option::<Vec<u8>>::from_redis_value).transpose()?.flatten();
-    let (state, _) = State::decode(&state)?;
-    let (facts, inline) = Facts::decode(&facts)?;
+    let (state, _) = State::<&str>::decode(&state)?;
+    let (facts, inline) = Facts::<&str>::decode(&facts)?;
     let local: LocalId = String::from_redis_value(id)?.parse().map_err(Error::corrupt)?;
     Ok(ClaimedJob {
         id: JobId { shard: shard.clone(), local },

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use overshot_common::metrics;
-use overshot_common::queue::{Claim, ClaimedJob, Error, Held};
+use overshot_common::queue::{Error, Held, Taken};
 use rand::distr::{Alphanumeric, SampleString as _};
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio_util::sync::CancellationToken;
@@ -41,16 +41,18 @@ pub(crate) async fn run(station: Arc<Station>, porter: Arc<Notify>, shutdown: Ca
             slots = free_slots(&station) => slots,
         };
         let lease = station.pool.settings.lease;
-        let claim = queue.claim(&station.shard, &station.worker, &nonce, slots.num_permits(), lease).await;
+        let claim = queue.take(&station.shard, &station.worker, &nonce, slots.num_permits(), lease).await;
         unanswered = matches!(&claim, Err(error) if error.is_transient());
         if !unanswered {
             // What a refused nonce claimed, the keeper's audit hands back: its answer would be the same again.
             nonce = new_nonce();
         }
         match claim {
-            Ok(Claim { jobs, more, paused }) => {
+            Ok(taken) => {
                 backoff = Backoff::new();
-                start(&station, jobs, slots, &shutdown);
+                let (more, paused) = (taken.more, taken.paused);
+                // By itself, so that the next claim is on its way first: Redis would wait for us else.
+                tokio::spawn(start(station.clone(), taken, slots, shutdown.clone()));
                 if !more {
                     tokio::select! {
                         () = shutdown.cancelled() => return,
@@ -99,7 +101,12 @@ fn new_nonce() -> String {
 
 /// Starts what was claimed. What has no slot, came after the shutdown, or after Redis fell silent towards the keeper, goes
 /// back.
-fn start(station: &Arc<Station>, jobs: Vec<ClaimedJob>, mut slots: OwnedSemaphorePermit, shutdown: &CancellationToken) {
+async fn start(station: Arc<Station>, taken: Taken, mut slots: OwnedSemaphorePermit, shutdown: CancellationToken) {
+    let jobs = taken.read().unwrap_or_else(|error| {
+        // They are unlisted, and the keeper's audit hands them back.
+        tracing::error!(%error, shard = %station.shard, "claim not understood");
+        Vec::new()
+    });
     for job in jobs {
         let free = slots.split(1);
         let has_slot = free.is_some();

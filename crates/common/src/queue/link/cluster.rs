@@ -67,7 +67,7 @@ impl Cluster {
             return Ok(node);
         }
         *only_one = Some(Instant::now());
-        self.ask(None).await?;
+        Box::pin(self.ask(None)).await?;
         self.known(slot).ok_or_else(|| std::io::Error::other("no node of the cluster serves the slot").into())
     }
 
@@ -97,7 +97,7 @@ impl Cluster {
             return;
         }
         *only_one = Some(Instant::now());
-        if let Err(error) = self.ask(told).await {
+        if let Err(error) = Box::pin(self.ask(told)).await {
             tracing::debug!(%error, "no node of the cluster tells the slots");
         }
     }

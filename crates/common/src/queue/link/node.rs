@@ -76,7 +76,7 @@ impl Node {
 
     /// Sends commands once, over a connection of the bulk pool.
     pub(super) async fn send_bulk(&self, pipe: &Pipeline) -> Result<Vec<Value>, RedisError> {
-        let mut connection = self.bulk.get().await.map_err(|error| match error {
+        let mut connection = Box::pin(self.bulk.get()).await.map_err(|error| match error {
             PoolError::Backend(error) => error,
             other => std::io::Error::new(std::io::ErrorKind::TimedOut, other.to_string()).into(),
         })?;
@@ -116,7 +116,7 @@ impl Node {
         if let Some(found) = self.get() {
             return Ok(found);
         }
-        let connection = self.connect(Some(RESPONSE_TIMEOUT)).await?;
+        let connection = Box::pin(self.connect(Some(RESPONSE_TIMEOUT))).await?;
         let mut current = self.current.write().expect("no holder of this lock can panic");
         *current = (current.0 + 1, Some(connection.clone()));
         if current.0 > 1 {

@@ -58,7 +58,7 @@ impl Sentinel {
         }
         let mut last = None;
         for sentinel in &self.office.sentinels {
-            match timeout(PATIENCE, self.office.ask(sentinel)).await {
+            match timeout(PATIENCE, Box::pin(self.office.ask(sentinel))).await {
                 Ok(Ok(node)) => {
                     *self.office.current.write().expect("no holder of this lock can panic") = Some(node.clone());
                     return Ok(node);

@@ -5,7 +5,7 @@
 -- Atomic because entry, grant and lease must agree. The same nonce gets the same jobs again.
 local worker, nonce, most, lease_end = ARGV[1], ARGV[2], tonumber(ARGV[3]), text(now + tonumber(ARGV[4]))
 local jobs, taken = {}, 0
-local first_grant = now_text .. '.' .. nonce
+local first_grant = text(now) .. '.' .. nonce
 
 local function deliver(id, bytes, state, facts)
   local input = bytes > INLINE and bytes <= LARGE and redis.call('HGET', RECORD .. id, 'i') or nil
@@ -42,7 +42,7 @@ local times = now_packed .. now_packed .. now_packed .. NO_TIME .. NO_TIME .. NO
 local texts_behind = '\0' .. first_grant .. '\0' .. worker .. '\0\0'
 
 -- False where it is not such a job.
-local function take_first(lane, entry, id, state, facts)
+local function take_first(lane, entry, id, name, state, facts)
   if string.sub(state, 1, 12) ~= waiting[lane] or string.sub(state, AT_TEXTS) ~= entry .. '\0\0\0\0' then
     return false
   end
@@ -53,7 +53,7 @@ local function take_first(lane, entry, id, state, facts)
   count('w' .. lane, -1)
   count('bytes', -bytes)
   local new = running[lane] .. string.sub(state, 13, AT_UPDATED - 1) .. times .. string.sub(state, AT_STAGE, AT_STAGE) .. entry .. texts_behind
-  redis.call('HSET', RECORD .. id, 's', new)
+  redis.call('HSET', name, 's', new)
   defer('ZADD', ':leases', lease_end, id)
   deliver(id, bytes, new, facts)
   return true
@@ -61,8 +61,9 @@ end
 
 -- Gives one entry's job to the worker; an entry that is not the job's ticket is dropped.
 local function take(lane, entry, id)
-  local record = redis.call('HMGET', RECORD .. id, 's', 'f')
-  if record[1] and take_first(lane, entry, id, record[1], record[2]) then
+  local name = RECORD .. id
+  local record = redis.call('HMGET', name, 's', 'f')
+  if record[1] and take_first(lane, entry, id, name, record[1], record[2]) then
     return
   end
   local job = record[1] and parse(record[1])
@@ -92,7 +93,7 @@ local function take(lane, entry, id)
   job[ATTEMPTS] = job[ATTEMPTS] + 1
   job[STARTED], job[RENEWED], job[UPDATED], job[FIRST_CHUNK] = now, now, now, 0
   local packed = pack(job)
-  redis.call('HSET', RECORD .. id, 's', packed)
+  redis.call('HSET', name, 's', packed)
   defer('ZADD', ':leases', lease_end, id)
   deliver(id, job[BYTES], packed, record[2])
   return job

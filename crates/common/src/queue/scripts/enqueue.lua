@@ -50,9 +50,9 @@ local function enter_service(service)
   count(field, 1)
 end
 
-local function refusal(id, job, wants_worker)
-  if redis.call('EXISTS', RECORD .. id) == 1 then
-    return redis.call('HEXISTS', RECORD .. id, 's') == 1 and { 2 } or { 6 }
+local function refusal(name, job, wants_worker)
+  if redis.call('EXISTS', name) == 1 then
+    return redis.call('HEXISTS', name, 's') == 1 and { 2 } or { 6 }
   elseif wants_worker == 1 and redis.call('ZCOUNT', base .. ':workers', now - liveness, '+inf') == 0 then
     return { 5 }
   elseif waiting + 1 > max_waiting or bytes + job[BYTES] > max_bytes then
@@ -63,7 +63,7 @@ local function refusal(id, job, wants_worker)
   end
 end
 
-local function accept(id, job, facts, input, metadata, stage, service)
+local function accept(id, name, job, facts, input, metadata, stage, service)
   job[STAGE] = enter_stage(stage)
   if service then
     enter_service(service)
@@ -73,12 +73,12 @@ local function accept(id, job, facts, input, metadata, stage, service)
   else
     enter(id, job)
   end
-  redis.call('HSET', RECORD .. id, 's', pack(job), 'f', facts)
+  redis.call('HSET', name, 's', pack(job), 'f', facts)
   if input ~= '' then
-    redis.call('HSET', RECORD .. id, job[BYTES] > LARGE and 'I' or 'i', input)
+    redis.call('HSET', name, job[BYTES] > LARGE and 'I' or 'i', input)
   end
   if metadata ~= '' then
-    redis.call('HSET', RECORD .. id, 'd', metadata)
+    redis.call('HSET', name, 'd', metadata)
   end
   defer('ZADD', ':open', '0', id)
   if job[TAGS] ~= '' then
@@ -92,13 +92,13 @@ end
 
 local replies = {}
 for i = 6, #ARGV, 5 do
-  local id, facts = ARGV[i], ARGV[i + 2]
+  local id, name, facts = ARGV[i], RECORD .. ARGV[i], ARGV[i + 2]
   local priority, keyed, wants_worker, run_at, delay, ttl, size, stage, service = struct.unpack(PLAN, ARGV[i + 1])
   local due = math.max(run_at, now + delay)
   -- In the order of the state, then the facts.
   local job = { 0, 0, priority, 0, 0, 0, 0, keyed, 0, 0, 0, due, 0, ttl, size, now, now, 0, 0, 0, 0, 0, 0, '', '', '', '', struct.unpack(FACTS, facts) }
   job[EXPIRES] = due + job[QUEUE_TIMEOUT]
-  replies[#replies + 1] = refusal(id, job, wants_worker) or accept(id, job, facts, ARGV[i + 3], ARGV[i + 4], stages[stage], services[service])
+  replies[#replies + 1] = refusal(name, job, wants_worker) or accept(id, name, job, facts, ARGV[i + 3], ARGV[i + 4], stages[stage], services[service])
 end
 store_counts()
 flush()

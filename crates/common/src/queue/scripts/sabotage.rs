@@ -45,7 +45,7 @@ impl Sabotage {
                 ("publish", "job[GRANT] == grant", "true"),
             ],
             Self::CountedGrants => &[
-                ("claim", "local first_grant = now_text .. '.'", "local first_grant = '1.'"),
+                ("claim", "local first_grant = text(now) .. '.'", "local first_grant = '1.'"),
                 (
                     "claim",
                     "math.max(tonumber(string.match(job[GRANT], '^%d+')) + 1, now)",

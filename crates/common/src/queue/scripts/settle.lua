@@ -49,7 +49,7 @@ local function settle(id, state, grant, outcome, delay, err, result, provider)
 end
 
 -- Ends a job as most end: completed, without crash, cancel or concurrency key. False where it is not such a job.
-local function complete(id, state, grant, result, provider)
+local function complete(id, name, state, grant, result, provider)
   local status, lane, _, _, in_exp, _, chunked, keyed = string.byte(state, 1, 8)
   if status ~= RUNNING or in_exp + keyed > 0 or string.byte(state, AT_CRASHES + 1) > 0 or string.sub(state, AT_CANCEL, AT_COMPLETED - 1) ~= NO_TIME then
     return false
@@ -61,10 +61,10 @@ local function complete(id, state, grant, result, provider)
   local stage = string.sub(state, AT_STAGE, AT_STAGE)
   local new = string.char(DONE) .. string.sub(state, 2, 3) .. '\0\0\0' .. string.sub(state, 7, AT_UPDATED - 1) .. now_packed .. string.sub(state, AT_STARTED, AT_COMPLETED - 1)
     .. now_packed .. stage .. '\0' .. grant .. '\0' .. worker .. '\0' .. provider .. '\0'
-  redis.call('HSET', RECORD .. id, 's', new, 'r', result)
+  redis.call('HSET', name, 's', new, 'r', result)
   unlease(id, lane, ticket)
   local ttl = struct.unpack('>I5', state, AT_RESULT_TTL)
-  file(id, DONE, ttl)
+  file(id, name, DONE, ttl)
   tally(stage .. 'c')
   if chunked == 1 then
     redis.call('PEXPIRE', base .. ':c:' .. id, text(ttl))
@@ -74,8 +74,9 @@ end
 
 for i = 1, #ARGV, 7 do
   local id, grant, outcome, delay, err, result, provider = unpack(ARGV, i, i + 6)
-  local state = redis.call('HGET', RECORD .. id, 's')
-  replies[(i + 6) / 7] = not state and 0 or outcome == '1' and complete(id, state, grant, result, provider)
+  local name = RECORD .. id
+  local state = redis.call('HGET', name, 's')
+  replies[(i + 6) / 7] = not state and 0 or outcome == '1' and complete(id, name, state, grant, result, provider)
     or settle(id, state, grant, outcome, delay, err, result, provider)
 end
 flush()

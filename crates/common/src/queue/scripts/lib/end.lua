@@ -69,9 +69,9 @@ local function keep(id, ttl)
 end
 
 -- Files an ended job: out of the open ones, under its status, with the end of its retention.
-local function file(id, status, ttl)
+local function file(id, name, status, ttl)
   -- The pruner deletes at the end of retention; this is the backstop, a day later.
-  redis.call('PEXPIRE', RECORD .. id, text(ttl + 86400000))
+  redis.call('PEXPIRE', name, text(ttl + 86400000))
   keep(id, ttl)
   defer('ZREM', ':open', id)
   defer('ZADD', ENDED[status], '0', id)
@@ -96,7 +96,7 @@ local function finish(id, job, status, err, result, provider)
   else
     redis.call('HSET', name, 's', pack(job), 'e', err, 'r', result)
   end
-  file(id, status, job[RESULT_TTL])
+  file(id, name, status, job[RESULT_TTL])
   tally(string.char(job[STAGE]) .. OUTCOMES[status] .. (status == FAILED and code_of(err) or ''))
   if job[CHUNKED] == 1 then
     redis.call('PEXPIRE', base .. ':c:' .. id, job[RESULT_TTL])

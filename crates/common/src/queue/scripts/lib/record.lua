@@ -37,7 +37,6 @@ local LANES = { ':q:high', ':q:normal', ':q:low', ':q:front', ':q:suspect' }
 local FRONT_LANE, SUSPECT_LANE = 4, 5
 
 local RECORD = base .. ':j:'
-local now_text = string.format('%.0f', now)
 
 -- Where the bytes of a state stand, for the moves that every job makes: they put the new state together from parts of the old one,
 -- at half the price of reading and writing every field.
@@ -80,11 +79,11 @@ local function save(id, job)
 end
 
 -- A number of ms as text, made once: Redis would format a number anew, and slowly, at every call.
-local texts = { [now] = now_text }
+local texts = {}
 local function text(ms)
   local known = texts[ms]
   if not known then
-    known = string.format('%.0f', ms)
+    known = string.format('%d', ms)
     texts[ms] = known
   end
   return known
@@ -151,7 +150,7 @@ local function flush()
   end
   for field, by in pairs(counts) do
     if by ~= 0 then
-      redis.call('HINCRBY', base .. ':n', field, by)
+      redis.call('HINCRBY', base .. ':n', field, text(by))
     end
   end
   counts = {}
