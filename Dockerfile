@@ -19,7 +19,7 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     cargo build --locked --release -p overshot-api -p overshot-worker -p overshot-cli \
     && mkdir -p /out \
     && for program in overshot overshot-api overshot-worker; do \
-        strip --output="/out/$program" "target/release/$program"; \
+        strip -o "/out/$program" "target/release/$program"; \
     done
 
 FROM ${RUNTIME} AS runtime

@@ -184,7 +184,6 @@ ONE_POOL = [
     Panel("Finished by task and status", {"{{task}} {{status}}": f"{rate('overshot_jobs_finished_total', 'task, status')} > 0"}, "cps", stacked=True),
     Panel("Submits refused", {"{{code}}": rise("overshot_submit_refused_total", "code")}),
     ATTEMPTS,
-    Panel("Retries by code", {"{{code}}": f"{rise('overshot_retried_total', 'code')} > 0"}, stacked=True),
     SECOND_RUNS,
     FIRST_TOKEN,
     TOKENS,
@@ -203,6 +202,15 @@ ONE_POOL = [
             "expired": rise("overshot_expired_total"),
             "pruned": rise("overshot_pruned_total"),
         },
+    ),
+    Panel(
+        "Results completed and read",
+        {
+            "completed": f'sum(rate(overshot_jobs_finished_total{{status="completed", {POOL}}}[$__rate_interval]))',
+            "read": f"sum(rate(overshot_results_read_total{{{POOL}}}[$__rate_interval]))",
+        },
+        "cps",
+        "A waiting call, a GET or a stream read to its end is a reader; listings and pub/sub are none.",
     ),
     Panel("Workers' slots by process", {"{{instance}}": f"sum by (instance) (overshot_worker_slots_busy{{{POOL}}})"}),
     OLDEST,

@@ -39,6 +39,7 @@ async fn both_pages_have_every_series_and_count_what_a_job_does() {
     assert_eventually!(sum(&pages(&mut fleet).await[1], "overshot_settle_duration_seconds_count", &[chat]) == 1.0);
     let [api, worker] = pages(&mut fleet).await;
     assert_eq!(sum(&api, "overshot_jobs_submitted_total", &[chat, r#"task="chat""#]), 1.0);
+    assert_eq!(sum(&api, "overshot_results_read_total", &[chat]), 1.0);
     for (name, labels) in [
         ("overshot_jobs_finished_total", &[chat, r#"task="chat""#, r#"status="completed""#, r#"code="none""#][..]),
         ("overshot_attempts_total", &[chat, r#"code="none""#]),

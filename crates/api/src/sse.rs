@@ -16,6 +16,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use crate::app::App;
+use crate::handlers::jobs::count_read;
 use crate::wait::REREAD;
 
 mod follower;
@@ -108,7 +109,10 @@ impl Stream {
                         return Some(piece);
                     }
                 }
-                Step::Done(job) => return Some(frame(EventKind::Done, "", Event::of_job(&job).data.get())),
+                Step::Done(job) => {
+                    count_read(&job);
+                    return Some(frame(EventKind::Done, "", Event::of_job(&job).data.get()));
+                }
                 Step::End => return None,
             }
             if self.app.stopping.is_cancelled() {

@@ -110,6 +110,7 @@ metrics! {
     TOKENS_COMPLETION = Counter "tokens_completion_total" ["pool", "model"] "Completion tokens that providers counted";
     CHUNKS_PUBLISHED = Counter "chunks_published_total" ["pool"] "Chunks kept and published";
     CHUNKS_DROPPED = Counter "chunks_dropped_total" ["pool"] "Chunks that could not be published or passed the cap of their job";
+    RESULTS_READ = Counter "results_read_total" ["pool"] "Answers and event streams that bore a completed job";
     PROMOTED = Counter "promoted_total" ["pool"] "Due jobs moved into a stream by this process";
     EXPIRED = Counter "expired_total" ["pool"] "Jobs ended by this process for waiting past their deadline";
     PRUNED = Counter "pruned_total" ["pool"] "Ended jobs forgotten by this process";

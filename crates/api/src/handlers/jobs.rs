@@ -9,7 +9,7 @@ use axum::http::header::{CONTENT_TYPE, LOCATION};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use overshot_common::ids::JobId;
-use overshot_common::job::Job;
+use overshot_common::job::{Job, Status};
 use overshot_common::metrics::{self, Refusal};
 use overshot_common::queue::{Annotated, Cancelled, Retried, Subscription};
 use serde::Serialize;
@@ -83,6 +83,7 @@ pub(crate) async fn submit(
         // Accepted is accepted, whatever became of the wait.
         Ok(None) | Err(_) => job,
     };
+    count_read(&job);
     Ok(located(if job.status.is_terminal() { StatusCode::OK } else { StatusCode::ACCEPTED }, &job))
 }
 
@@ -131,7 +132,16 @@ pub(crate) async fn show(State(app): State<Arc<App>>, Id(id): Id, query: Pairs) 
     if let Some(time) = time {
         ended(&app, &id, time).await?.ok_or_else(ApiError::job_not_found).map(drop)?;
     }
-    app.job(&id, with_input).await.map(Json)
+    let job = app.job(&id, with_input).await?;
+    count_read(&job);
+    Ok(Json(job))
+}
+
+/// Counts an answer that bears a result, for whoever wants to know that results are fetched at all.
+pub(crate) fn count_read(job: &Job) {
+    if job.status == Status::Completed {
+        metrics::result_read(&job.id.shard.pool);
+    }
 }
 
 async fn ended(app: &App, id: &JobId, time: Duration) -> Result<Option<Job>, ApiError> {

@@ -9,7 +9,8 @@ use super::record::{code_label, text};
 use super::zeroes::tasks_of;
 use super::{
     ATTEMPT_DURATION, ATTEMPTS, CHUNKS_PUBLISHED, JOB_DURATION, JOBS_FINISHED, JOBS_SUBMITTED, MODEL_OTHER, QUEUE_WAIT,
-    REDIS_CALL_DURATION, SETTLE_DURATION, TASK_OTHER, TIME_TO_FIRST_TOKEN, TOKENS_COMPLETION, TOKENS_PROMPT,
+    REDIS_CALL_DURATION, RESULTS_READ, SETTLE_DURATION, TASK_OTHER, TIME_TO_FIRST_TOKEN, TOKENS_COMPLETION,
+    TOKENS_PROMPT,
 };
 use crate::code::ErrorCode;
 use crate::config::Config;
@@ -30,6 +31,7 @@ pub(super) struct Pool {
     pub(super) queue_wait: Histogram,
     pub(super) settle_duration: Histogram,
     pub(super) chunks_published: Counter,
+    pub(super) results_read: Counter,
     attempted: Counter,
     tasks: BTreeMap<String, Task>,
     models: BTreeMap<String, Model>,
@@ -57,6 +59,7 @@ impl Pool {
             queue_wait: histogram!(QUEUE_WAIT, "pool" => text(pool)),
             settle_duration: histogram!(SETTLE_DURATION, "pool" => text(pool)),
             chunks_published: counter!(CHUNKS_PUBLISHED, "pool" => text(pool)),
+            results_read: counter!(RESULTS_READ, "pool" => text(pool)),
             attempted: attempts(pool, None),
             tasks: tasks_of(config, pool).map(|task| (task.to_owned(), Task::new(pool, task))).collect(),
             models: models.map(|model| (model.to_owned(), Model::new(pool, model))).collect(),

@@ -188,6 +188,13 @@ pub fn chunks_published(pool: &PoolName, count: u64) {
     }
 }
 
+/// A completed job was handed to a reader.
+pub fn result_read(pool: &PoolName) {
+    if let Some(series) = hot::pool(pool) {
+        series.results_read.increment(1);
+    }
+}
+
 /// Chunks were lost to the cap or to Redis being away.
 pub fn chunks_dropped(pool: &PoolName, count: u64) {
     add(CHUNKS_DROPPED, pool, count);
