@@ -211,6 +211,14 @@ class Secrets(unittest.TestCase):
         self.assertNotIn("KEY", api)
         self.assertNotIn("OVERSHOT_API_TOKEN", workers)
 
+    def test_named_tokens_go_to_the_api_and_keda_has_one_of_its_own(self):
+        tokens = [{"env": "TEAM", "existingSecret": "t", "key": "v"}]
+        rendered = render(keda(), {"auth": {"tokenSecrets": tokens, "scalerSecret": "s", "scalerSecretKey": "k"}})
+        self.assertEqual(rendered.env("rel-overshot-api")["TEAM"], {"secretKeyRef": {"name": "t", "key": "v"}})
+        self.assertNotIn("TEAM", rendered.env("rel-overshot-worker-chat"))
+        (secret,) = rendered.all("TriggerAuthentication")[0]["spec"]["secretTargetRef"]
+        self.assertEqual(secret, {"parameter": "token", "name": "s", "key": "k"})
+
     def test_the_trial_redis_keeps_what_it_is_given_and_evicts_nothing(self):
         trial = render()
         args = trial.get("StatefulSet", "rel-overshot-redis")["spec"]["template"]["spec"]["containers"][0]["args"]
@@ -403,6 +411,8 @@ class Mistakes(unittest.TestCase):
         self.refused("cannot scale to zero", worker(autoscaling={"type": "hpa"}))
         self.refused("greater than maxReplicas", worker(autoscaling={"minReplicas": 11}))
         self.refused("serverAddress", keda(trigger="prometheus"))
+        tokens = [{"env": "TEAM", "existingSecret": "t", "key": "v"}]
+        self.refused("set auth.scalerSecret", keda(), {"auth": {"tokenSecrets": tokens}})
         streams = keda(trigger="redis-streams")
         self.refused("redisStreams.metadata", streams, {"redis": {"url": "redis://r"}}, trial=False)
 

@@ -213,6 +213,14 @@ volumeMounts:
 {{- if le (int $values.api.terminationGracePeriodSeconds) (int (add $values.api.preStopSeconds 10)) }}
 {{- fail "api.terminationGracePeriodSeconds must be longer than api.preStopSeconds and the 10 s of its drain" }}
 {{- end }}
+{{- if and $values.auth.tokenSecrets (not $values.auth.scalerSecret) (not $values.auth.existingSecret) }}
+{{- range $pool, $_ := $values.pools }}
+{{- $scaling := (include "overshot.worker" (list $ $pool) | fromYaml).autoscaling }}
+{{- if and (eq $scaling.type "keda") (eq $scaling.keda.trigger "metrics-api") }}
+{{- fail (printf "pools.%s: the API wants a token and KEDA has none: set auth.scalerSecret" $pool) }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- if and $values.api.ingress.enabled (not $values.api.ingress.hosts) }}
 {{- fail "api.ingress.enabled needs api.ingress.hosts" }}
 {{- end }}
