@@ -6,6 +6,7 @@ mod cluster;
 mod connections;
 mod durability;
 pub(crate) mod load;
+mod providers;
 mod redis_process;
 mod rolling_deploy;
 mod sentinel;

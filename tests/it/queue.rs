@@ -9,6 +9,7 @@ mod histories;
 mod keys;
 mod leases;
 mod mending;
+mod providers;
 pub(crate) mod shop;
 mod stash;
 mod submits;

@@ -8,12 +8,12 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, Method};
 use axum::response::Response;
 use serde_json::Value;
 use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 
 use crate::PATIENCE;
 
@@ -27,7 +27,8 @@ pub use reply::{DIMENSIONS, Reply, vector_of};
 pub struct OpenAiStub {
     address: SocketAddr,
     shared: Arc<Shared>,
-    server: JoinHandle<()>,
+    /// Its own, so that a kill takes the connections along; none: it is killed.
+    runtime: Option<Runtime>,
 }
 
 /// A request that came.
@@ -49,27 +50,64 @@ struct Shared {
 struct Script {
     queued: VecDeque<Reply>,
     standing: Reply,
+    health: u16,
     seen: Vec<Seen>,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
 struct Counts {
     requests: usize,
+    checks: usize,
     disconnects: usize,
 }
 
 impl OpenAiStub {
     /// Starts it on a free port.
     pub async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("it is bound");
-        let script = Script { queued: VecDeque::new(), standing: Reply::echo(), seen: Vec::new() };
+        let script = Script { queued: VecDeque::new(), standing: Reply::echo(), health: 200, seen: Vec::new() };
         let shared = Arc::new(Shared { script: Mutex::new(script), counts: watch::Sender::default() });
-        let router = Router::new().fallback(answer).with_state(Arc::clone(&shared));
-        let server = tokio::spawn(async move {
-            axum::serve(listener, router).await.expect("a listener that is bound serves");
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut stub = Self { address: any, shared, runtime: None };
+        stub.serve().await;
+        stub
+    }
+
+    /// Listens at its address.
+    async fn serve(&mut self) {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.expect("the system gives a thread");
+        let (router, address) = (Router::new().fallback(answer).with_state(Arc::clone(&self.shared)), self.address);
+        let listening = runtime.spawn(async move {
+            let listener = TcpListener::bind(address).await.expect("a free port, or its own again");
+            let address = listener.local_addr().expect("it is bound");
+            tokio::spawn(async move { axum::serve(listener, router).await });
+            address
         });
-        Self { address, shared, server }
+        self.address = listening.await.expect("it does not panic");
+        self.runtime = Some(runtime);
+    }
+
+    /// Dies at once, connections and all.
+    pub fn kill(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+
+    /// Comes back at the same address after a [`OpenAiStub::kill`].
+    pub async fn revive(&mut self) {
+        self.kill();
+        self.serve().await;
+    }
+
+    /// Answers questions whether it is there with this status; at first with 200. They do not count as requests.
+    pub fn health(&self, status: u16) {
+        self.shared.script().health = status;
+    }
+
+    /// How often it was asked whether it is there.
+    pub fn checks(&self) -> usize {
+        self.shared.counts.borrow().checks
     }
 
     /// What a provider's `base_url` must be.
@@ -128,7 +166,7 @@ impl OpenAiStub {
 
 impl Drop for OpenAiStub {
     fn drop(&mut self) {
-        self.server.abort();
+        self.kill();
     }
 }
 
@@ -138,7 +176,13 @@ impl Shared {
     }
 }
 
-async fn answer(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
+async fn answer(method: Method, State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
+    if method == Method::GET {
+        shared.counts.send_modify(|counts| counts.checks += 1);
+        let models = r#"{"object":"list","data":[{"id":"small","object":"model"}]}"#;
+        let health = shared.script().health;
+        return Reply::status(health, &[], models).answer(&Value::Null, Pending { shared, is_complete: false }).await;
+    }
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
     let reply = {
         let mut script = shared.script();

@@ -31,7 +31,10 @@ mod token;
 pub use environment::LogFormat;
 pub use mistakes::{ConfigError, ConfigErrors};
 pub use pool::{Affinity, Durability, PoolConfig};
-pub use provider::{HttpProvider, KeepAlive, OllamaProvider, ProviderConfig, ProviderKind, SimulatedProvider};
+pub use provider::{
+    BreakerConfig, HttpProvider, KeepAlive, LimitsConfig, OllamaProvider, ProviderConfig, ProviderKind,
+    SimulatedProvider, Wake, WakeConfig,
+};
 pub use retry::RetryPolicy;
 pub use secret::{RedisUrl, Secret};
 pub use task::{TaskConfig, TaskKind};

@@ -21,6 +21,7 @@ mod fitness;
 pub mod keys;
 mod link;
 mod list;
+mod providers;
 mod read;
 mod record;
 mod scripts;
@@ -38,6 +39,9 @@ pub use error::Error;
 pub use events::{Chunk, ChunkId, Event, EventKind, Events, Subscription};
 pub use fitness::Unfit;
 pub use list::{Cursor, Filter, Page};
+pub use providers::{
+    CallReport, Circuit, Draw, Drawn, ITSELF, MayTry, ProviderReport, ProviderStatus, Refund, Standing, Trial,
+};
 pub use read::{KeyView, PoolNumbers, WorkerInfo};
 pub use scripts::Clock;
 pub(crate) use scripts::NAMES as SCRIPTS;
@@ -150,6 +154,19 @@ impl Queue {
         let answer = self.inner.link.eval(script, &command).await;
         crate::metrics::redis_call(script.name, begun.elapsed());
         answer
+    }
+
+    /// Runs a script on a provider.
+    async fn run_at(
+        &self,
+        script: &scripts::Script,
+        provider: &str,
+        args: impl FnOnce(&mut Cmd),
+    ) -> Result<Value, Error> {
+        let mut command = script.command_at(&keys::provider(provider));
+        args(&mut command);
+        tracing::trace!(script = script.name, provider, "run");
+        self.inner.link.eval(script, &command).await
     }
 
     /// Publishes what became of jobs that somebody watches, as `watched` of the scripts names them. Best effort: readers

@@ -13,6 +13,7 @@ pub mod outcome;
 pub mod providers;
 mod runner;
 pub mod tasks;
+mod upstream;
 
 pub use runner::providers::check;
 

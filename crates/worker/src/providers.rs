@@ -86,6 +86,19 @@ impl Provider {
             Backend::OpenAi(_) | Backend::Simulated(_) => {}
         }
     }
+
+    /// Whether it is there and lets us in. Asks it for nothing that costs.
+    ///
+    /// # Errors
+    ///
+    /// What went wrong. Takes as long as the provider does.
+    pub async fn check(&self) -> Result<(), ProviderFailure> {
+        match &self.backend {
+            Backend::OpenAi(client) => client.check().await,
+            Backend::Ollama(client) => client.check().await,
+            Backend::Simulated(_) => Ok(()),
+        }
+    }
 }
 
 impl fmt::Debug for Provider {

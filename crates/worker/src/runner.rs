@@ -35,8 +35,8 @@ use providers::PoolProviders;
 use registry::{Registry, Stop};
 use station::{Pool, Station};
 
-use crate::providers::Provider;
 use crate::tasks::Kind;
+use crate::upstream::{Common, Upstream, tend_all};
 
 /// How long one call to Redis may take, tries included.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -51,7 +51,7 @@ pub(crate) struct Runner {
     worker: WorkerId,
     host: String,
     pools: Vec<Arc<Pool>>,
-    providers: Vec<Arc<Provider>>,
+    upstreams: Vec<Arc<Upstream>>,
 }
 
 impl Runner {
@@ -64,15 +64,17 @@ impl Runner {
         let queue = Queue::open(config.redis_url.expose(), PATIENCE).context("OVERSHOT_REDIS_URL")?;
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname").or_else(|_| std::env::var("HOSTNAME"));
         let host = host.map_or_else(|_| "worker".to_owned(), |host| host.trim().to_owned());
-        let config = Arc::new(config);
+        let (config, worker) = (Arc::new(config), WorkerId::unique(&host));
+        let common = Common::new(&queue, &worker, &config);
+        let upstreams = providers::upstreams(&config, &ready, &common);
         let pools = config.served_pools().into_iter().filter_map(|name| {
             let settings = config.pool(&name)?.clone();
-            let providers = PoolProviders::of(&name, &config, &ready);
+            let providers = PoolProviders::of(&name, &config, &upstreams, &common);
             let slots = Arc::new(Semaphore::new(settings.concurrency as usize));
             Some(Arc::new(Pool { name, settings, providers, slots }))
         });
-        let (pools, providers) = (pools.collect(), ready.values().cloned().collect());
-        Ok(Self { pools, providers, queue, worker: WorkerId::unique(&host), host, config })
+        let pools = pools.collect();
+        Ok(Self { pools, upstreams: upstreams.into_values().collect(), queue, worker, host, config })
     }
 
     /// See [`crate::run`].
@@ -137,12 +139,14 @@ impl Services {
         let served = runner.config.served_pools();
         let (upkeep, upkeep_handle) = Upkeep::new(runner.queue.clone(), &runner.config, &served, Role::Worker);
         tokio::spawn(upkeep.run(ended.clone()));
-        for provider in &runner.providers {
-            let provider = provider.clone();
-            tokio::spawn(until(ended.clone(), async move { provider.tend().await }));
+        for upstream in &runner.upstreams {
+            let upstream = upstream.clone();
+            tokio::spawn(until(ended.clone(), async move { upstream.provider.tend().await }));
         }
-        let (takers, stop_taking) = (TaskTracker::new(), ended.child_token());
         let broken = CancellationToken::new();
+        let tend = tend_all(runner.upstreams.clone(), ended.clone());
+        tokio::spawn(vital(broken.clone(), until(ended.clone(), tend)));
+        let (takers, stop_taking) = (TaskTracker::new(), ended.child_token());
         let mut stations = Vec::new();
         let mut porters: Vec<(Arc<Notify>, Vec<Arc<Station>>)> = Vec::new();
         for (pool, shard) in runner.pools.iter().flat_map(Pool::shards) {

@@ -26,18 +26,18 @@ async fn a_provider_that_fails_by_its_own_fault_gives_the_job_to_the_next_in_the
     for (reply, code) in [
         (Reply::status(500, &[], "{}"), "provider_error"),
         (Reply::status(401, &[], "{}"), "provider_auth"),
-        (Reply::status(429, &[("retry-after", "60")], "{}"), "provider_unavailable"),
         (Reply::status(404, &[], r#"{"error":{"code":"model_not_found"}}"#), "model_unavailable"),
         (Reply::texts(&[]).then_cut(), "provider_error"),
+        (Reply::status(429, &[("retry-after", "60")], "{}"), "provider_unavailable"),
     ] {
+        let job = run(&fleet, &json!({})).await;
+        assert_eq!((&job["provider"], turns(&job).len()), (&json!("a"), 0), "one turn is no list: {job}");
         a.push(reply);
         let job = run(&fleet, &json!({})).await;
         assert_eq!((&job["status"], &job["attempts"], &job["provider"]), (&json!("completed"), &json!(1), &json!("b")));
         assert_eq!(turns(&job), [("a".to_owned(), Some(code.to_owned())), ("b".to_owned(), None)], "{job}");
     }
-    assert_eq!((a.requests(), b.requests()), (5, 5));
-    let job = run(&fleet, &json!({})).await;
-    assert_eq!((&job["provider"], turns(&job).len()), (&json!("a"), 0), "one turn is no list: {job}");
+    assert_eq!((a.requests(), b.requests()), (10, 5));
 }
 
 #[tokio::test]
@@ -45,6 +45,7 @@ async fn a_provider_that_hangs_or_cannot_be_reached_gives_the_job_to_the_next() 
     let (a, b, gone) = (OpenAiStub::start().await, OpenAiStub::start().await, OpenAiStub::start().await);
     let config = stubbed_all(&[("gone", &gone), ("a", &a), ("b", &b)], "");
     let config = config.replace("[providers.a]", "[providers.a]\nrequest_timeout = \"300ms\"");
+    let config = config.replace("[providers.gone]", "[providers.gone]\nbreaker = \"off\"");
     drop(gone);
     a.always(Reply::hang());
     let fleet = Fleet::start(config).await;

@@ -17,7 +17,8 @@ async fn run(fleet: &Fleet, stub: &OpenAiStub, reply: Reply, max_attempts: u32) 
 #[tokio::test]
 async fn each_class_of_error_has_its_code() {
     let stub = OpenAiStub::start().await;
-    let fleet = Fleet::start(stubbed(&stub, "")).await;
+    let fleet =
+        Fleet::start(stubbed(&stub, "").replace("[providers.stub]", "[providers.stub]\nbreaker = \"off\"")).await;
     let error = |fields: Value| json!({ "error": fields }).to_string();
     let status = |status: u16, body: &str| Reply::status(status, &[], body);
     let words = || Reply::texts(&["Hel"]);
@@ -99,7 +100,7 @@ async fn a_throttled_job_comes_again_when_the_provider_said_and_uses_no_attempt(
 #[tokio::test]
 async fn a_provider_that_cannot_be_reached_is_unavailable() {
     let stub = OpenAiStub::start().await;
-    let config = stubbed(&stub, "");
+    let config = stubbed(&stub, "").replace("[providers.stub]", "[providers.stub]\nbreaker = \"off\"");
     drop(stub);
     let fleet = Fleet::start(config).await;
     let id = fleet.client.submit(&chat_with("x", &json!({ "max_attempts": 2 }))).await;

@@ -97,7 +97,7 @@ fn configured() -> (BTreeSet<String>, BTreeSet<String>) {
         for reader in ["duration", "bytes", "integer", "share", "text", "texts", "choice", "number_or_text", "json"] {
             keys.extend(quoted_after(&code, &format!(".{reader}(mistakes,")).into_iter().map(str::to_owned));
         }
-        for reader in ["section", "sections", "members"] {
+        for reader in ["section", "sections", "members", "section_or"] {
             sections.extend(quoted_after(&code, &format!(".{reader}(mistakes,")).into_iter().map(str::to_owned));
         }
     }

@@ -7,8 +7,10 @@ use super::reader::{POSITIVE, Section};
 use crate::task::embedding::BATCH_MAX;
 
 mod ollama;
+mod resilience;
 
 pub use ollama::{KeepAlive, OllamaProvider};
+pub use resilience::{BreakerConfig, LimitsConfig, Wake, WakeConfig};
 
 /// One provider.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,6 +25,12 @@ pub struct ProviderConfig {
     pub weight: Option<u32>,
     /// Texts per call of an embedding job, 1 to 2048; default 32. A job's input may ask for another number.
     pub batch_size: u32,
+    /// When calls to it stop for a while; `None`: never, which is the default of a simulated one.
+    pub breaker: Option<BreakerConfig>,
+    /// What it takes.
+    pub limits: LimitsConfig,
+    /// How it is woken; `None`: it does not sleep.
+    pub wake: Option<WakeConfig>,
 }
 
 /// What a provider speaks.
@@ -78,8 +86,16 @@ impl ProviderConfig {
 
     /// A provider that serves any model, all else as by default.
     pub fn plain(kind: ProviderKind) -> Self {
-        let request_timeout = Self::REQUEST_TIMEOUT;
-        Self { kind, models: Vec::new(), request_timeout, weight: None, batch_size: Self::BATCH_SIZE }
+        Self {
+            breaker: kind.default_breaker(),
+            kind,
+            models: Vec::new(),
+            request_timeout: Self::REQUEST_TIMEOUT,
+            weight: None,
+            batch_size: Self::BATCH_SIZE,
+            limits: LimitsConfig::default(),
+            wake: None,
+        }
     }
 
     /// Reads a section; `None` where its kind is not known.
@@ -90,8 +106,19 @@ impl ProviderConfig {
         let weight = from.names().iter().any(|name| name == "weight");
         let weight = weight.then(|| from.integer(mistakes, "weight", &(1..=1000), 1));
         let batch_size = from.integer(mistakes, "batch_size", &(1..=BATCH_MAX), Self::BATCH_SIZE);
+        let breaker = kind.as_ref().map_or_else(|| Some(BreakerConfig::default()), ProviderKind::default_breaker);
+        let breaker = BreakerConfig::read(&mut from, mistakes, breaker);
+        let limits = LimitsConfig::read(&mut from, mistakes);
+        let wake = WakeConfig::read(&mut from, mistakes);
         from.finish(mistakes);
-        Some(Self { kind: kind?, models, request_timeout, weight, batch_size })
+        Some(Self { kind: kind?, models, request_timeout, weight, batch_size, breaker, limits, wake })
+    }
+}
+
+impl ProviderKind {
+    /// What fails as it was told to needs no protection.
+    fn default_breaker(&self) -> Option<BreakerConfig> {
+        (!matches!(self, Self::Simulated(_))).then(BreakerConfig::default)
     }
 }
 
@@ -159,12 +186,20 @@ fn read_base_url(from: &mut Section, mistakes: &mut Mistakes) -> Option<String> 
 
 /// The problem never repeats the URL, which may hold credentials.
 fn check_base_url(text: &str) -> Result<(), &'static str> {
-    let rest = ["http://", "https://"].iter().find_map(|scheme| text.strip_prefix(scheme));
-    let rest = rest.ok_or("must begin with http:// or https://")?;
-    if text.contains(['?', '#']) || text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+    if text.contains(['?', '#']) {
         return Err("must be a URL without query, fragment and spaces");
     }
-    let authority = rest.split('/').next().unwrap_or_default();
+    check_url(text)
+}
+
+/// As [`check_base_url`], with a query where one is wanted.
+fn check_url(text: &str) -> Result<(), &'static str> {
+    let rest = ["http://", "https://"].iter().find_map(|scheme| text.strip_prefix(scheme));
+    let rest = rest.ok_or("must begin with http:// or https://")?;
+    if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return Err("must be a URL without query, fragment and spaces");
+    }
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     if authority.contains('@') {
         return Err("must not hold credentials: name a variable in api_key_env");
     }

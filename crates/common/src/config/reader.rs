@@ -214,6 +214,22 @@ impl Section {
         Self { path, table }
     }
 
+    /// A table inside this one, or the one text that stands for none.
+    pub(super) fn section_or(&mut self, mistakes: &mut Mistakes, name: &str, none: &str) -> Option<Self> {
+        match self.table.get(name) {
+            Some(Value::String(text)) if text == none => {
+                self.ignore(name);
+                None
+            }
+            Some(Value::String(_)) => {
+                mistakes.add(&self.key(name), format!("must be \"{none}\" or a table"));
+                self.ignore(name);
+                None
+            }
+            _ => Some(self.section(mistakes, name)),
+        }
+    }
+
     /// The tables inside a table, by name.
     pub(super) fn sections(&mut self, mistakes: &mut Mistakes, name: &str) -> Vec<(String, Self)> {
         let mut parent = self.section(mistakes, name);

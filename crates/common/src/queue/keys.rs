@@ -27,6 +27,14 @@ pub(crate) fn part(shard: &Shard, name: &str) -> String {
     format!("overshot:{{{shard}}}:{name}")
 }
 
+/// The leading part of all keys of a provider, with its hash tag.
+pub(crate) fn provider(name: &str) -> String {
+    format!("overshot:{{provider:{name}}}")
+}
+
+/// The channel over which workers learn that a provider has changed: its name.
+pub(crate) const PROVIDERS_CHANNEL: &str = "overshot:providers";
+
 /// The record of a job.
 pub(crate) fn record(shard: &Shard, id: &LocalId) -> String {
     format!("overshot:{{{shard}}}:j:{id}")

@@ -37,7 +37,7 @@ pub enum Clock {
 }
 
 /// The fragments behind the clock and the way of pub/sub, each below what it uses.
-const LIBRARY: [&str; 7] = [
+const LIBRARY: [&str; 8] = [
     include_str!("scripts/lib/record.lua"),
     include_str!("scripts/lib/enter.lua"),
     include_str!("scripts/lib/end.lua"),
@@ -45,6 +45,7 @@ const LIBRARY: [&str; 7] = [
     include_str!("scripts/lib/limits.lua"),
     include_str!("scripts/lib/errors.lua"),
     include_str!("scripts/lib/collection.lua"),
+    include_str!("scripts/lib/provider.lua"),
 ];
 
 /// Makes the set of all scripts: name, whether it may run out of memory.
@@ -111,6 +112,10 @@ scripts! {
     collection_read: "allow-oom";
     collection_look: "allow-oom";
     collection_drop: "allow-oom";
+    provider_report: "allow-oom";
+    provider_try: "allow-oom";
+    provider_take: "allow-oom";
+    provider_status: "allow-oom";
 }
 
 /// All fragments.
@@ -148,8 +153,13 @@ impl Script {
 impl Script {
     /// A call of the script on a shard, without arguments yet.
     pub(crate) fn command(&self, shard: &Shard) -> redis::Cmd {
+        self.command_at(&super::keys::base(shard))
+    }
+
+    /// A call of the script on what this key leads, without arguments yet.
+    pub(crate) fn command_at(&self, base: &str) -> redis::Cmd {
         let mut command = redis::cmd("EVALSHA");
-        command.arg(&self.sha).arg(1).arg(super::keys::base(shard));
+        command.arg(&self.sha).arg(1).arg(base);
         command
     }
 }

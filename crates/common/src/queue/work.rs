@@ -35,6 +35,11 @@ pub struct Taken {
 }
 
 impl Taken {
+    /// How many jobs it brought.
+    pub fn count(&self) -> usize {
+        self.jobs.len()
+    }
+
     /// The jobs that the worker now holds.
     pub fn read(self) -> Result<Vec<ClaimedJob>, Error> {
         self.jobs.into_iter().map(|job| claimed(&self.shard, job)).collect()

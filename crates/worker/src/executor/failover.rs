@@ -1,13 +1,20 @@
 //! One attempt over several providers: who fails before anything was put out gives the job to the next.
 
+use std::time::Duration;
+
 use overshot_common::code::ErrorCode;
-use overshot_common::job::JobSpec;
+use overshot_common::job::{JobError, JobSpec};
 use tokio::time::Instant;
 
 use super::reporter::Reporter;
+use super::usage;
 use crate::outcome::{Outcome, Try, with_attempts};
 use crate::runner::providers::{PoolProviders, Tried};
 use crate::tasks::{self, Kind};
+use crate::upstream::{Entry, Pass, Upstream};
+
+/// The shortest and longest time after which a job looks again whether a provider may be called.
+const LOOK_AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(60));
 
 /// Runs the attempt on the providers that serve the job, one after the other, until one answers, the fault is not the
 /// provider's, or readers have seen output: theirs must not begin anew without an attempt of its own.
@@ -19,12 +26,22 @@ pub(super) async fn run<'a>(
     reporter: &mut Reporter<'a>,
 ) -> Outcome {
     let (mut tried, mut tries, mut failed) = (Tried::default(), Vec::new(), None::<Outcome>);
+    let mut soonest: Option<Duration> = None;
     while let Some((place, candidate)) = providers.next(job, tried) {
+        tried.add(place);
+        let upstream = &candidate.upstream;
+        let pass = match upstream.enter(job.model.as_deref(), || usage::estimate(attempt.input)).await {
+            Entry::Go(pass) => pass,
+            Entry::Later(wait) => {
+                soonest = Some(soonest.map_or(wait, |soonest| soonest.min(wait)));
+                continue;
+            }
+        };
+        reporter.on_provider(upstream.name());
         let begun = Instant::now();
-        reporter.on_provider(candidate.provider.name());
-        let outcome = tasks::run(kind, attempt, &candidate.provider, reporter).await;
+        let outcome = turn(kind, attempt, upstream, pass, reporter).await;
         let turn = |error| Try {
-            provider: candidate.provider.name().to_owned(),
+            provider: upstream.name().to_owned(),
             model: attempt.model.map(str::to_owned),
             error,
             duration_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
@@ -36,7 +53,6 @@ pub(super) async fn run<'a>(
             }
             outcome if outcome.is_the_providers_fault() && !reporter.streamed() => {
                 tries.push(turn(outcome.error().cloned()));
-                tried.add(place);
                 failed = Some(match failed {
                     Some(before) => before.or_better(outcome),
                     None => outcome,
@@ -45,7 +61,38 @@ pub(super) async fn run<'a>(
             outcome => return outcome,
         }
     }
-    failed.unwrap_or_else(|| {
-        Outcome::retry(ErrorCode::ModelUnavailable, "no provider of this worker's pool serves the model")
-    })
+    failed.unwrap_or_else(|| nobody(soonest))
+}
+
+/// One provider's turn.
+async fn turn(
+    kind: Kind,
+    attempt: &tasks::Attempt<'_>,
+    upstream: &Upstream,
+    mut pass: Pass<'_>,
+    reporter: &mut Reporter<'_>,
+) -> Outcome {
+    if let Err(outcome) = upstream.wake_first(&mut pass, reporter).await {
+        return outcome;
+    }
+    pass.calls();
+    let outcome = tasks::run(kind, attempt, &upstream.provider, reporter).await;
+    let tokens = match &outcome {
+        Outcome::Done(result) if upstream.config.limits.tokens_per_minute.is_some() => usage::total(result),
+        _ => None,
+    };
+    pass.end(&outcome, tokens);
+    outcome
+}
+
+/// The outcome where no provider was called: none may be now, or none serves the job.
+fn nobody(soonest: Option<Duration>) -> Outcome {
+    match soonest {
+        Some(wait) => {
+            let message = "no provider of the job may be called now: down, at its limit, or waking";
+            let error = JobError { code: ErrorCode::ProviderUnavailable, message: message.to_owned() };
+            Outcome::Snooze { after: wait.clamp(LOOK_AGAIN.0, LOOK_AGAIN.1), error }
+        }
+        None => Outcome::retry(ErrorCode::ModelUnavailable, "no provider of this worker's pool serves the model"),
+    }
 }

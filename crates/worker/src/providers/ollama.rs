@@ -59,6 +59,12 @@ impl Client {
         Ok(Self { name: name.to_owned(), http, base, keep_alive, preload, request_timeout, loaded })
     }
 
+    /// Whether the server is there.
+    pub(super) async fn check(&self) -> Result<(), ProviderFailure> {
+        let url = Url::parse(&format!("{}/api/version", self.base)).expect("it was judged when the client was made");
+        openai::check::check(&self.http, url).await
+    }
+
     /// One chat completion, within `request_timeout` from the first byte sent to the last one read.
     pub(super) async fn chat<S: Sink>(
         &self,

@@ -16,6 +16,7 @@ use super::{ChatOutput, Output, ProviderFailure};
 use crate::tasks::Sink;
 
 mod answering;
+pub(super) mod check;
 mod embedding;
 pub(super) mod errors;
 pub(super) mod retry_after;

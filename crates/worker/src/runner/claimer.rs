@@ -30,7 +30,7 @@ const NONCE: usize = 12;
 /// runs.
 pub(crate) async fn run(station: Arc<Station>, porter: Arc<Notify>, shutdown: CancellationToken) {
     let (queue, mut backoff, mut nonce) = (station.queue.within(PATIENCE), Backoff::new(), new_nonce());
-    let mut unanswered = false;
+    let (mut unanswered, mut providers) = (false, station.pool.providers.changes());
     loop {
         let slots = tokio::select! {
             () = shutdown.cancelled() => match station.pool.slots.clone().try_acquire_many_owned(0) {
@@ -40,8 +40,23 @@ pub(crate) async fn run(station: Arc<Station>, porter: Arc<Notify>, shutdown: Ca
             },
             slots = free_slots(&station) => slots,
         };
+        providers.borrow_and_update();
+        let admission = match station.pool.providers.admit(slots.num_permits()).await {
+            Ok(admission) => admission,
+            Err(wait) => {
+                // Nothing is claimed that nobody would run.
+                drop(slots);
+                tokio::select! {
+                    () = shutdown.cancelled() => {}
+                    _ = providers.changed() => {}
+                    () = tokio::time::sleep(wait) => {}
+                }
+                continue;
+            }
+        };
         let lease = station.pool.settings.lease;
-        let claim = queue.take(&station.shard, &station.worker, &nonce, slots.num_permits(), lease).await;
+        let claim = queue.take(&station.shard, &station.worker, &nonce, admission.jobs, lease).await;
+        station.pool.providers.claimed(&admission, claim.as_ref().map_or(0, Taken::count));
         unanswered = matches!(&claim, Err(error) if error.is_transient());
         if !unanswered {
             // What a refused nonce claimed, the keeper's audit hands back: its answer would be the same again.

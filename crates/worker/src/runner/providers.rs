@@ -2,13 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use overshot_common::config::Config;
 use overshot_common::ids::PoolName;
 use overshot_common::job::JobSpec;
 use rand::RngExt as _;
+use tokio::sync::watch;
 
 use crate::providers::Provider;
+use crate::upstream::{Common, Upstream};
+
+/// How long a claimer waits for providers without news of them.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 /// Tells every mistake in the providers that this worker would use, each with its key; calls none of them.
 ///
@@ -36,18 +42,40 @@ pub(super) fn ready(config: &Config) -> Result<BTreeMap<String, Arc<Provider>>, 
     if mistakes.is_empty() { Ok(ready) } else { Err(mistakes) }
 }
 
+/// What this process knows of each of its providers.
+pub(super) fn upstreams(
+    config: &Config,
+    ready: &BTreeMap<String, Arc<Provider>>,
+    common: &Common,
+) -> BTreeMap<String, Arc<Upstream>> {
+    let upstream = |(name, provider): (&String, &Arc<Provider>)| {
+        let settings = config.providers.get(name)?;
+        Some((name.clone(), Arc::new(Upstream::new(provider.clone(), settings, common))))
+    };
+    ready.iter().filter_map(upstream).collect()
+}
+
 /// The providers of one pool, in order of preference.
 #[derive(Debug)]
 pub(crate) struct PoolProviders {
     list: Vec<Candidate>,
+    changed: watch::Sender<u64>,
 }
 
 /// A provider as one pool has it.
 #[derive(Debug)]
 pub(crate) struct Candidate {
-    pub(crate) provider: Arc<Provider>,
-    models: Vec<String>,
+    pub(crate) upstream: Arc<Upstream>,
     weight: Option<u32>,
+}
+
+/// Leave to claim jobs.
+#[derive(Debug)]
+pub(crate) struct Admission {
+    /// How many.
+    pub(crate) jobs: usize,
+    /// Which providers, by their places, keep room for how many of them.
+    kept: Vec<(usize, u64)>,
 }
 
 /// Which of a pool's providers, by their places, have had their turn in an attempt.
@@ -65,16 +93,61 @@ impl Tried {
 }
 
 impl PoolProviders {
-    pub(super) fn of(pool: &PoolName, config: &Config, ready: &BTreeMap<String, Arc<Provider>>) -> Self {
+    pub(super) fn of(
+        pool: &PoolName,
+        config: &Config,
+        upstreams: &BTreeMap<String, Arc<Upstream>>,
+        common: &Common,
+    ) -> Self {
         let list = config.providers_of_pool(pool).filter_map(|(name, settings)| {
-            let (provider, models) = (ready.get(name)?.clone(), settings.models.clone());
-            Some(Candidate { provider, models, weight: settings.weight })
+            Some(Candidate { upstream: upstreams.get(name)?.clone(), weight: settings.weight })
         });
-        Self { list: list.collect() }
+        Self { list: list.collect(), changed: common.changed.clone() }
     }
 
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
-        self.list.iter().map(|candidate| candidate.provider.name())
+        self.list.iter().map(|candidate| candidate.upstream.name())
+    }
+
+    /// Tells when a provider of this process may be called again.
+    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// Leave to claim up to `wanted` jobs: as many as the providers take now.
+    ///
+    /// # Errors
+    ///
+    /// None takes one before that time is over, or something changes.
+    pub(super) async fn admit(&self, wanted: usize) -> Result<Admission, Duration> {
+        let mut admission = Admission { jobs: wanted, kept: Vec::new() };
+        if wanted == 0 || self.list.iter().any(|candidate| candidate.upstream.is_at_rest()) {
+            return Ok(admission);
+        }
+        let (mut missing, mut soonest) = (wanted as u64, LOOK_AGAIN);
+        for (place, candidate) in self.list.iter().enumerate() {
+            match candidate.upstream.admit(missing).await {
+                Ok(kept) => {
+                    admission.kept.push((place, kept));
+                    missing -= kept.min(missing);
+                }
+                Err(wait) => soonest = soonest.min(wait),
+            }
+            if missing == 0 {
+                break;
+            }
+        }
+        admission.jobs = wanted - usize::try_from(missing).unwrap_or(wanted);
+        if admission.jobs > 0 { Ok(admission) } else { Err(soonest) }
+    }
+
+    /// Gives back the leave for jobs that did not come.
+    pub(super) fn claimed(&self, admission: &Admission, jobs: usize) {
+        let mut unused = admission.jobs.saturating_sub(jobs) as u64;
+        for (place, kept) in admission.kept.iter().rev() {
+            self.list[*place].upstream.unused(unused.min(*kept));
+            unused -= unused.min(*kept);
+        }
     }
 
     /// The provider whose turn it is: of those that serve the job and were not tried, the first. Where it has a
@@ -104,14 +177,18 @@ impl PoolProviders {
 impl Candidate {
     /// Whether a job may run on it: it is the pinned one where one is, and has the model.
     fn serves(&self, job: &JobSpec) -> bool {
-        let pinned = job.provider.as_deref().is_none_or(|name| name == self.provider.name());
-        let has = |model: &String| self.models.iter().any(|name| name == model);
-        pinned && (self.models.is_empty() || job.model.as_ref().is_none_or(has))
+        let pinned = job.provider.as_deref().is_none_or(|name| name == self.upstream.name());
+        let models = &self.upstream.config.models;
+        let has = |model: &String| models.iter().any(|name| name == model);
+        pinned && (models.is_empty() || job.model.as_ref().is_none_or(has))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use overshot_common::ids::WorkerId;
+    use overshot_common::queue::Queue;
+
     use super::*;
 
     fn pool(providers: &str) -> PoolProviders {
@@ -125,7 +202,10 @@ mod tests {
             }
         }
         let config = Config::load(Some((std::path::Path::new("test"), &text)), []).unwrap();
-        PoolProviders::of(&config.served_pools()[0], &config, &ready(&config).unwrap())
+        let queue = Queue::open("unix:///nonexistent", Duration::from_millis(1)).unwrap();
+        let common = Common::new(&queue, &WorkerId::unique("test"), &config);
+        let upstreams = upstreams(&config, &ready(&config).unwrap(), &common);
+        PoolProviders::of(&config.served_pools()[0], &config, &upstreams, &common)
     }
 
     fn job(provider: Option<&str>, model: Option<&str>) -> JobSpec {
@@ -138,7 +218,7 @@ mod tests {
         let (mut tried, mut names) = (Tried::default(), Vec::new());
         while let Some((place, candidate)) = pool.next(job, tried) {
             tried.add(place);
-            names.push(candidate.provider.name());
+            names.push(candidate.upstream.name());
         }
         names.join(" ")
     }

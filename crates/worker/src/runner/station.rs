@@ -72,6 +72,7 @@ pub(crate) mod tests {
     use overshot_common::upkeep::{Role, Upkeep};
 
     use super::*;
+    use crate::upstream::Common;
 
     /// What a station's services would receive.
     #[derive(Debug)]
@@ -89,13 +90,16 @@ pub(crate) mod tests {
         let ready = super::super::providers::ready(&config).unwrap();
         let settings = config.pool(&name).unwrap().clone();
         let slots = Arc::new(Semaphore::new(settings.concurrency as usize));
-        let providers = PoolProviders::of(&name, &config, &ready);
         let queue = Queue::open("unix:///nonexistent", std::time::Duration::from_millis(1)).unwrap();
+        let worker = WorkerId::unique("test");
+        let common = Common::new(&queue, &worker, &config);
+        let upstreams = super::super::providers::upstreams(&config, &ready, &common);
+        let providers = PoolProviders::of(&name, &config, &upstreams, &common);
         let (_, upkeep) = Upkeep::new(queue.clone(), &config, &[], Role::Worker);
         let (endings, to_settle) = mpsc::unbounded_channel();
         let (outlets, to_publish) = mpsc::unbounded_channel();
         let station = Station {
-            worker: WorkerId::unique("test"),
+            worker,
             shard: name.place(),
             config: Arc::new(config),
             pool: Arc::new(Pool { name, settings, providers, slots }),

@@ -117,6 +117,11 @@ impl Events {
         self.subscribe(None, keys::worker_channel(worker)).await
     }
 
+    /// Follows which providers change: their names.
+    pub async fn provider_news(&self) -> Subscription {
+        self.subscribe(None, keys::PROVIDERS_CHANNEL.to_owned()).await
+    }
+
     async fn subscribe(&self, shard: Option<&Shard>, channel: String) -> Subscription {
         let lane = self.hub.lane(shard);
         let channel = Arc::<str>::from(channel);

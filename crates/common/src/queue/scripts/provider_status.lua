@@ -1,0 +1,30 @@
+-- provider_status: reads all that is known of one provider; changes nothing.
+-- KEYS[1] overshot:{provider:<name>}
+-- ARGV none
+-- Returns { now, facts, circuits, jobs in flight, requests and tokens of the last minute }
+-- Atomic because the numbers belong together.
+local first = quarter - QUARTERS
+local window = redis.call('HGETALL', base .. ':window')
+local requests, tokens = 0, 0
+for i = 1, #window, 2 do
+  local kind, at = string.match(window[i], '^([rt])(%d+)$')
+  if kind and tonumber(at) >= first and tonumber(at) <= quarter then
+    if kind == 'r' then
+      requests = requests + window[i + 1]
+    else
+      tokens = tokens + window[i + 1]
+    end
+  end
+end
+local in_flight = 0
+for _, worker in ipairs(redis.call('ZRANGEBYSCORE', base .. ':holders', '(' .. now_text, '+inf')) do
+  in_flight = in_flight + tonumber(string.match(redis.call('HGET', base .. ':held', worker) or '0', '^%d+'))
+end
+return {
+  now_text,
+  redis.call('HGETALL', base .. ':facts'),
+  redis.call('HGETALL', base .. ':circuits'),
+  in_flight,
+  requests,
+  string.format('%.0f', tokens),
+}

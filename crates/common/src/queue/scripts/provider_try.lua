@@ -1,0 +1,25 @@
+-- provider_try: gives one worker of all the right to try a circuit that is half-open, to check the provider, or to wake it.
+-- KEYS[1] overshot:{provider:<name>}
+-- ARGV[1] holder   ARGV[2] model   ARGV[3] how long the right lasts, ms   ARGV[4] call, check or wake
+-- ARGV[5] for wake: how long without an answer it is asleep, ms
+-- Returns { 1, 0 } it is yours, { 2, 0 } there is no need, { 0, ms } not before
+-- Atomic because of all who ask at the same time one may go. The same holder gets the same answer, and keeps the right longer.
+local holder, model, lasts, what = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
+local circuit = read_circuit(redis.call('HGET', base .. ':circuits', model))
+if circuit[HOLDER] ~= holder then
+  local free = math.max(circuit[PAUSED], circuit[TRIAL])
+  if what ~= 'wake' then
+    free = math.max(free, circuit[UNTIL])
+  end
+  local answered = tonumber(redis.call('HGET', base .. ':facts', 'answered') or 0)
+  if what == 'call' and circuit[OPENED] == 0 and free <= now then
+    return { 2, 0 }
+  elseif what == 'wake' and now - answered < tonumber(ARGV[5]) then
+    return { 2, 0 }
+  elseif free > now then
+    return { 0, free - now }
+  end
+end
+circuit[TRIAL], circuit[HOLDER] = now + lasts, holder
+write_circuit(model, circuit)
+return { 1, 0 }

@@ -1,0 +1,103 @@
+//! The right to one call, from its beginning to what it came to.
+
+use std::sync::atomic::Ordering;
+
+use overshot_common::code::ErrorCode;
+use overshot_common::queue::{CallReport, ITSELF};
+use tokio::time::Instant;
+
+use super::ledger::Lot;
+use super::{HeldTrial, Upstream};
+use crate::outcome::Outcome;
+
+/// One call; dropped without an end it came to nothing: the job was stopped from outside.
+pub(crate) struct Pass<'a> {
+    upstream: &'a Upstream,
+    model: Option<&'a str>,
+    trial: Option<HeldTrial>,
+    lot: Option<Lot>,
+    begun: Instant,
+    /// Whether the provider was called.
+    called: bool,
+}
+
+impl<'a> Pass<'a> {
+    pub(super) fn begin(upstream: &'a Upstream, model: Option<&'a str>, trial: Option<HeldTrial>) -> Self {
+        Self { upstream, model, trial, lot: None, begun: Instant::now(), called: false }
+    }
+
+    pub(super) fn has_permit(&mut self, lot: Lot) {
+        self.lot = Some(lot);
+    }
+
+    /// The trial of one who has to wake the provider first.
+    pub(super) fn waker(&self) -> Option<&HeldTrial> {
+        self.trial.as_ref().filter(|trial| trial.wakes)
+    }
+
+    /// The provider is awake.
+    pub(super) fn woken(&mut self) {
+        self.trial = None;
+    }
+
+    /// From now on the provider has work with it.
+    pub(crate) fn calls(&mut self) {
+        self.called = true;
+        self.upstream.calling.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Tells what the call came to, and how many tokens it used where that is known.
+    pub(crate) fn end(mut self, outcome: &Outcome, tokens: Option<u64>) {
+        if let Some(lot) = self.lot.take() {
+            self.upstream.ledger().end(lot, tokens, true);
+            self.upstream.at_once.notify_one();
+        }
+        let model = self.upstream.circuit(self.model);
+        if !outcome.is_the_providers_fault() {
+            return self.answered(model);
+        }
+        let Some(error) = outcome.error() else { return };
+        let (code, tell) = (error.code.as_str(), |call| self.upstream.tell(call));
+        let model = model.to_owned();
+        match outcome {
+            Outcome::Snooze { after, .. } => tell(CallReport::Paused { model, after: *after, code }),
+            // Nobody is there, or nobody lets us in: that is no model's fault.
+            _ if matches!(error.code, ErrorCode::ProviderUnavailable | ErrorCode::ProviderAuth) => {
+                self.upstream.check_wanted.store(true, Ordering::Release);
+                tell(CallReport::Failed { model: ITSELF.to_owned(), code });
+            }
+            _ => match self.trial.take() {
+                Some(trial) => tell(CallReport::TrialFailed { model: trial.model, code }),
+                None => tell(CallReport::Failed { model, code }),
+            },
+        }
+    }
+
+    fn answered(&mut self, model: &str) {
+        let latency = self.begun.elapsed();
+        if let Some(trial) = self.trial.take() {
+            self.upstream.tell(CallReport::TrialAnswered { model: trial.model });
+        }
+        self.upstream.lock_tally().answered(model, latency);
+        if !self.upstream.is_at_rest() {
+            let mut view = self.upstream.lock_view();
+            view.answered(Instant::now());
+            if view.awaits_an_answer(model) {
+                self.upstream.at_once.notify_one();
+            }
+        }
+    }
+}
+
+impl Drop for Pass<'_> {
+    fn drop(&mut self) {
+        if self.called {
+            self.upstream.calling.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.upstream.give_back_trial(self.trial.take());
+        if let Some(lot) = self.lot.take() {
+            self.upstream.ledger().end(lot, None, self.called);
+            self.upstream.at_once.notify_one();
+        }
+    }
+}
