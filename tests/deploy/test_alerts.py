@@ -3,6 +3,7 @@
 import re
 import unittest
 
+import promql_parser
 import yaml
 from support import CHART, HELMS, ROOT, render, run, tool
 
@@ -71,6 +72,7 @@ class Alerts(unittest.TestCase):
     def test_every_series_is_of_this_release_only(self):
         rule = render({"metrics": {"prometheusRule": {"enabled": True}}}).all("PrometheusRule")[0]
         for one in rule["spec"]["groups"][0]["rules"]:
+            promql_parser.parse(one["expr"])
             for matchers in re.findall(r"overshot_\w+(\{[^}]*\})?", one["expr"]):
                 self.assertIn('namespace="ns"', matchers, one["alert"])
 
