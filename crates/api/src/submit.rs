@@ -63,7 +63,7 @@ pub(crate) fn task<'a>(config: &'a Config, name: &str) -> Result<Task<'a>, ApiEr
 }
 
 /// Judges an input by its task's limits and kind, with the task's defaults in it.
-pub(crate) fn check_input(task: &Task<'_>, input: &RawValue) -> Result<(), ApiError> {
+pub(crate) fn check_input(task: &Task<'_>, caller: &Caller, input: &RawValue) -> Result<(), ApiError> {
     let limit = task.own.and_then(|own| own.max_input_bytes);
     if let Some(limit) = limit.filter(|limit| input.get().len() as u64 > *limit) {
         return Err(ApiError::invalid("input", format!("is larger than the {limit} bytes that the task takes")));
@@ -71,9 +71,20 @@ pub(crate) fn check_input(task: &Task<'_>, input: &RawValue) -> Result<(), ApiEr
     let whole = task.own.map_or(Ok(Cow::Borrowed(input)), |own| own.with_defaults(input))?;
     match task.kind {
         TaskKind::Chat => Ok(chat::validate(&whole)?),
-        TaskKind::Embedding => Ok(embedding::validate(&whole)?),
+        TaskKind::Embedding => {
+            embedding::validate(&whole)?;
+            check_collection(caller, input)
+        }
         TaskKind::Transcription => Ok(()),
     }
+}
+
+/// The collections of a bound caller are its service's own: it must neither read nor change another's through a job.
+fn check_collection(caller: &Caller, input: &RawValue) -> Result<(), ApiError> {
+    let (Some(service), Some(name)) = (caller.service(), embedding::collection_of(input)) else { return Ok(()) };
+    let own = name.strip_prefix(service).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+    let message = "must be named for the token's service: its name, or that, a dot and more";
+    if own { Ok(()) } else { Err(ApiError::invalid("input.collection", message)) }
 }
 
 /// Judges a submit; `header_key` is the value of `Idempotency-Key`.
@@ -92,7 +103,7 @@ pub(crate) fn prepare(
     }
     let model =
         model(config, pool_name, provider, request.model.as_deref().or(task.own.and_then(|own| own.model.as_deref())))?;
-    check_input(&task, request.input)?;
+    check_input(&task, caller, request.input)?;
     let key = match (header_key, request.idempotency_key.as_deref()) {
         (Some(header), Some(field)) if header != field => {
             return Err(ApiError::invalid("idempotency_key", "differs from the header Idempotency-Key"));

@@ -203,3 +203,21 @@ async fn a_token_that_is_not_there_is_a_mistake_of_the_configuration() {
     assert_eq!(api.wait(support::PATIENCE).await.code(), Some(2));
     assert!(api.has_logged("tokens.lost.token_env: NOT_SET_ANYWHERE is not set"), "{:?}", api.log());
 }
+
+#[tokio::test]
+async fn a_token_of_one_service_writes_to_its_own_collections_alone() {
+    let fleet = start().await;
+    let first = fleet.client.with_token(Some("first-old"));
+    let input = |name: &str| json!({ "input": [{ "id": "a", "text": "x" }], "collection": name });
+    let job = |name: &str| json!({ "task": "embedding", "input": input(name) });
+    for (name, status) in [("first", 202), ("first.docs", 202), ("second.docs", 422), ("firsts", 422), ("docs", 422)] {
+        let answer = first.post_job(&job(name)).await;
+        assert_eq!(answer.status, status, "{name}: {}", answer.text);
+        assert_eq!(answer.param(), if status == 422 { "input.collection" } else { "" });
+        assert_eq!(fleet.client.post_job(&job(name)).await.status, 202, "a full token writes to all");
+    }
+    let id = first.submit(&job("first")).await;
+    assert_eq!(first.cancel(&id).await.status, 200);
+    let answer = first.post(&format!("/api/v1/jobs/{id}/retry"), &json!({ "input": input("second.docs") })).await;
+    assert_eq!((answer.status, answer.param()), (422, "input.collection"), "{}", answer.text);
+}

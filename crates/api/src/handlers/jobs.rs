@@ -264,7 +264,7 @@ pub(crate) async fn retry(
     };
     if let Some(input) = input {
         let task = app.job(&id, false).await?.task;
-        submit::check_input(&submit::task(&app.config, &task)?, input)?;
+        submit::check_input(&submit::task(&app.config, &task)?, &caller, input)?;
     }
     let answers = app.queue.retry(&id.shard, app.limits_of(&id.shard.pool), input, &[id.local]).await?;
     match answers.into_iter().next() {

@@ -79,6 +79,16 @@ pub fn is_collection_name(name: &str) -> bool {
     (1..=COLLECTION_BYTES_MAX).contains(&name.len()) && name.bytes().all(plain) && !name.starts_with('.')
 }
 
+/// The collection that an input names, whatever else it holds.
+pub fn collection_of(input: &RawValue) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Named {
+        #[serde(default)]
+        collection: Option<String>,
+    }
+    serde_json::from_str::<Named>(input.get()).ok()?.collection
+}
+
 impl<'a> Input<'a> {
     /// Reads an input.
     ///
