@@ -34,6 +34,13 @@ pub(crate) struct Prepared {
     replaces_own: bool,
 }
 
+impl Prepared {
+    /// Whether something has to be looked up before the enqueue: see [`book`].
+    pub(crate) fn has_to_book(&self) -> bool {
+        self.key.is_some() || self.replaces_own
+    }
+}
+
 /// A task's name resolved.
 pub(crate) struct Task<'a> {
     /// The name that jobs are kept under.

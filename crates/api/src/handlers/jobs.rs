@@ -94,9 +94,9 @@ async fn accept(
     waits: bool,
 ) -> Result<(Job, Option<Subscription>, bool), ApiError> {
     // What most submits pass by is on the heap: axum moves a request's future several times.
-    let booked = match prepared.key {
-        Some(_) => Box::pin(submit::book(app, prepared)).await?,
-        None => Booked::Ours,
+    let booked = match prepared.has_to_book() {
+        true => Box::pin(submit::book(app, prepared)).await?,
+        false => Booked::Ours,
     };
     let news = if waits { Some(Box::pin(app.events.follow(&prepared.job.id)).await) } else { None };
     let ours = match booked {
