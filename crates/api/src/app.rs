@@ -16,6 +16,8 @@ use tokio_util::sync::CancellationToken;
 use crate::access::Access;
 use crate::error::ApiError;
 use crate::handlers::health::Ping;
+use crate::handlers::health_detail::Detail;
+use crate::infra::Infra;
 use crate::metrics_page::Page;
 use crate::redis_watch::{RedisState, RedisWatch};
 use crate::submit::groups::Groups;
@@ -42,6 +44,8 @@ pub(crate) struct App {
     pub(crate) stopping: CancellationToken,
     pub(crate) ping: Ping,
     pub(crate) page: Page,
+    pub(crate) detail: Detail,
+    pub(crate) infra: Infra,
     /// The API document, once the routes are put together.
     pub(crate) document: OnceLock<axum::body::Bytes>,
 }
@@ -51,6 +55,7 @@ impl App {
     pub(crate) fn new(config: Config, stopping: CancellationToken) -> Result<(Self, RedisWatch), crate::RunError> {
         let access = Access::new(&config, |name| std::env::var(name).ok()).map_err(crate::RunError::Tokens)?;
         let page = Page::install();
+        let infra = Infra::new(config.infra.url.as_deref());
         metrics::start(&config);
         let queue = Queue::open(config.redis_url.expose(), PATIENCE)?;
         let probe = queue.separate(PROBE_PATIENCE)?;
@@ -79,6 +84,8 @@ impl App {
             stopping,
             ping: Ping::default(),
             page,
+            detail: Detail::default(),
+            infra,
             document: OnceLock::new(),
         };
         Ok((app, watch))

@@ -18,6 +18,7 @@ mod audit;
 mod body;
 mod error;
 mod handlers;
+mod infra;
 mod metrics_page;
 mod middleware;
 mod openapi;

@@ -14,7 +14,9 @@ use utoipa_axum::routes;
 
 use crate::app::App;
 use crate::error::{self, ApiError};
-use crate::handlers::{bulk, collections, docs, events, health, jobs, keys, pools, results, stats, workers};
+use crate::handlers::{
+    bulk, collections, docs, events, explain, health, health_detail, infra, jobs, keys, pools, results, stats, workers,
+};
 use crate::middleware::{guard, observe};
 use crate::openapi;
 
@@ -25,6 +27,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))
         .routes(routes!(health::metrics))
+        .routes(routes!(health_detail::show))
         .routes(routes!(docs::document))
         .routes(routes!(docs::docs))
         .routes(routes!(docs::page))
@@ -49,6 +52,8 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .routes(routes!(collections::list))
         .routes(routes!(collections::show, collections::forget))
         .routes(routes!(workers::drain))
+        .routes(routes!(infra::show))
+        .routes(routes!(explain::show))
         .split_for_parts();
     app.document.get_or_init(|| openapi::finish(&documented));
     let cross_origin = cross_origin(&app.config.cors_origins);

@@ -16,6 +16,7 @@ use crate::ids::PoolName;
 
 mod checks;
 mod environment;
+mod health;
 mod mistakes;
 mod overrides;
 mod pool;
@@ -29,6 +30,7 @@ mod tests;
 mod token;
 
 pub use environment::LogFormat;
+pub use health::{HealthConfig, InfraConfig};
 pub use mistakes::{ConfigError, ConfigErrors};
 pub use pool::{Affinity, Durability, PoolConfig};
 pub use provider::{
@@ -72,6 +74,10 @@ pub struct Config {
     pub tasks: BTreeMap<String, TaskConfig>,
     /// `[tokens.NAME]`: callers of the API with less than all rights.
     pub tokens: BTreeMap<String, TokenConfig>,
+    /// `[health]`.
+    pub health: HealthConfig,
+    /// `[infra]`.
+    pub infra: InfraConfig,
     /// `[retry]`. What counts for a job is the policy of its pool, which has this one in it.
     pub retry: RetryPolicy,
     /// `OVERSHOT_REDIS_URL`; default `redis://127.0.0.1:6379/0`.
@@ -208,6 +214,8 @@ impl Config {
             Some((name, task))
         });
         let tasks = tasks.collect();
+        let health = HealthConfig::read(root.section(&mut mistakes, "health"), &mut mistakes);
+        let infra = InfraConfig::read(root.section(&mut mistakes, "infra"), &mut mistakes);
         root.finish(&mut mistakes);
         checks::worker_pools(&environment, &pool_names, &mut mistakes);
         mistakes.into_result()?;
@@ -220,6 +228,8 @@ impl Config {
             pools,
             providers,
             tasks,
+            health,
+            infra,
             retry,
             redis_url: environment.redis_url,
             api_tokens: environment.api_tokens,

@@ -21,6 +21,7 @@ mod fitness;
 pub mod keys;
 mod link;
 mod list;
+mod place;
 mod providers;
 mod read;
 mod record;
@@ -39,6 +40,7 @@ pub use error::Error;
 pub use events::{Chunk, ChunkId, Event, EventKind, Events, Subscription};
 pub use fitness::Unfit;
 pub use list::{Cursor, Filter, Page};
+pub use place::Place;
 pub use providers::{
     CallReport, Circuit, Draw, Drawn, ITSELF, MayTry, ProviderReport, ProviderStatus, Refund, Standing, Trial,
 };

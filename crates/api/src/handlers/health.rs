@@ -30,7 +30,7 @@ pub(crate) struct Ping {
 }
 
 impl Ping {
-    async fn answered(&self, queue: &Queue) -> bool {
+    pub(crate) async fn answered(&self, queue: &Queue) -> bool {
         let mut last = self.last.lock().await;
         match *last {
             Some((at, answered)) if at.elapsed() < FRESH => answered,

@@ -185,7 +185,7 @@ fn read_base_url(from: &mut Section, mistakes: &mut Mistakes) -> Option<String> 
 }
 
 /// The problem never repeats the URL, which may hold credentials.
-fn check_base_url(text: &str) -> Result<(), &'static str> {
+pub(super) fn check_base_url(text: &str) -> Result<(), &'static str> {
     if text.contains(['?', '#']) {
         return Err("must be a URL without query, fragment and spaces");
     }

@@ -26,6 +26,8 @@ pub struct PoolNumbers {
     pub queued_bytes: u64,
     /// Jobs that are due but not yet in a stream.
     pub due: u64,
+    /// Running jobs whose lease is over.
+    pub stale_running: u64,
     /// How long the oldest job in a stream has been due.
     pub oldest_queued: Duration,
 }
@@ -34,7 +36,12 @@ impl PoolNumbers {
     /// The number to scale on: queued, due and running jobs; a paused pool counts only its running ones.
     pub fn demand(&self) -> u64 {
         let running = self.by_status[Status::Running as usize];
-        if self.paused { running } else { running + self.due + self.by_priority.iter().sum::<u64>() }
+        if self.paused { running } else { running + self.ready() }
+    }
+
+    /// Jobs that could be claimed, now or in a moment.
+    pub fn ready(&self) -> u64 {
+        self.due + self.by_priority.iter().sum::<u64>()
     }
 
     /// Adds another shard of the same pool.
@@ -49,6 +56,7 @@ impl PoolNumbers {
         }
         self.queued_bytes += other.queued_bytes;
         self.due += other.due;
+        self.stale_running += other.stale_running;
         self.oldest_queued = self.oldest_queued.max(other.oldest_queued);
     }
 }
@@ -139,7 +147,7 @@ impl Queue {
         let reply = self.run(&self.inner.scripts.stats, shard, |command| {
             command.arg(ms(liveness));
         });
-        let [paused, live, running, _not_due, due, counters, completed, failed, cancelled, expired, oldest] =
+        let [paused, live, running, _not_due, due, counters, completed, failed, cancelled, expired, oldest, stale] =
             parts(reply.await?)?;
         let counters = Vec::<Option<i64>>::from_redis_value(counters)?;
         let counters = counters.into_iter().map(|count| count.unwrap_or(0).max(0).unsigned_abs()).collect::<Vec<_>>();
@@ -165,6 +173,7 @@ impl Queue {
             by_priority,
             queued_bytes,
             due: number(due)?,
+            stale_running: number(stale)?,
             oldest_queued: Duration::from_millis(number(oldest)?),
         })
     }

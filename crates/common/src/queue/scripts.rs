@@ -116,6 +116,7 @@ scripts! {
     provider_try: "allow-oom";
     provider_take: "allow-oom";
     provider_status: "allow-oom";
+    place: "allow-oom";
 }
 
 /// All fragments.

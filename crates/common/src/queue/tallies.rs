@@ -2,6 +2,7 @@
 //! and by hour. Reading them walks no job.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use redis::{FromRedisValue as _, Value};
 
@@ -15,6 +16,7 @@ pub const OTHER: &str = "other";
 const LONGEST: usize = 128;
 /// The hours that count as the last day: the current one, and 24 before it.
 const HOURS: usize = 25;
+const HOUR: Duration = Duration::from_secs(3600);
 /// Most hours that one call folds.
 const HOURS_PER_FOLD: usize = 1000;
 
@@ -25,6 +27,8 @@ pub struct Tallies {
     pub stages: BTreeMap<(String, Option<String>), Stage>,
     /// Jobs accepted, by owner's service.
     pub services: BTreeMap<String, u64>,
+    /// Jobs that ended since the beginning of the hour before this one, and how long ago that was.
+    pub pace: Option<(u64, Duration)>,
 }
 
 /// The counters of a task and its model.
@@ -113,6 +117,10 @@ impl Tallies {
         for (stage, more) in &other.stages {
             self.stages.entry(stage.clone()).or_default().merge(more);
         }
+        self.pace = match (self.pace, other.pace) {
+            (Some((ended, time)), Some((more, _))) => Some((ended + more, time)),
+            (ours, theirs) => ours.or(theirs),
+        };
         for (service, more) in &other.services {
             *self.services.entry(service.clone()).or_default() += more;
         }
@@ -120,7 +128,7 @@ impl Tallies {
 
     /// Reads the reply of `tallies`: counters by field of `scripts/enqueue.lua`, outcomes by field of `scripts/lib/end.lua`.
     fn read(value: Value) -> Result<Self, Error> {
-        let [counters, total, hours] = parts(value)?;
+        let [counters, total, hours, into_hour] = parts(value)?;
         let (mut by_number, mut tallies) = (BTreeMap::from([(0, stage_named("other\tother"))]), Self::default());
         for (field, count) in Vec::<(String, i64)>::from_redis_value(counters)? {
             let count = count.max(0).unsigned_abs();
@@ -131,25 +139,32 @@ impl Tallies {
                 Some(_) | None => {}
             }
         }
+        // Tells how many jobs ended in these.
         let mut add = |outcomes: Value, of_last_day: bool| {
+            let mut ended = 0;
             for (field, count) in Vec::<(Vec<u8>, u64)>::from_redis_value(outcomes)? {
                 let Some((number, outcome)) = field.split_first() else { continue };
                 let Some(stage) = by_number.get(&u64::from(*number)) else { continue };
                 let (stage, outcome) =
                     (tallies.stages.entry(stage.clone()).or_default(), String::from_utf8_lossy(outcome));
+                ended += if outcome.starts_with(['r', 'b']) { 0 } else { count };
                 stage.total.add(&outcome, count);
                 if of_last_day {
                     stage.last_day.add(&outcome, count);
                 }
             }
-            Ok::<_, Error>(())
+            Ok::<_, Error>(ended)
         };
         add(total, false)?;
         let hours = Vec::<Value>::from_redis_value(hours)?;
-        let older = hours.len().saturating_sub(HOURS);
+        let (older, recent) = (hours.len().saturating_sub(HOURS), hours.len().saturating_sub(2));
+        let mut ended = 0;
         for (place, hour) in hours.into_iter().enumerate() {
-            add(hour, place >= older)?;
+            let all = add(hour, place >= older)?;
+            ended += if place >= recent { all } else { 0 };
         }
+        let into_hour = Duration::from_millis(u64::from_redis_value(into_hour)?);
+        tallies.pace = Some((ended, HOUR + into_hour));
         Ok(tallies)
     }
 }

@@ -1,6 +1,6 @@
 -- stats: a shard in numbers, none of them counted one by one.
 -- ARGV[1] liveness, ms
--- Returns { paused, live workers, running, not yet due, due, counters as listed below, completed, failed, cancelled, expired, oldest queued since (ms) }
+-- Returns { paused, live workers, running, not yet due, due, counters as listed below, completed, failed, cancelled, expired, oldest queued since (ms), leases that are over }
 -- Atomic because the numbers must fit together.
 local names = { 'w1', 'w2', 'w3', 'scheduled', 'blocked', 'retrying', 'retries', 'bytes' }
 local counters = redis.call('HMGET', base .. ':n', unpack(names))
@@ -34,4 +34,5 @@ return {
   redis.call('ZCARD', base .. ':cancelled'),
   redis.call('ZCARD', base .. ':expired'),
   oldest == 0 and 0 or math.max(1, now - oldest),
+  redis.call('ZCOUNT', base .. ':leases', '-inf', now),
 }

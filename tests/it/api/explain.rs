@@ -1,0 +1,72 @@
+//! `/api/v1/jobs/{id}/explain`: why a job is not running.
+
+use serde_json::{Value, json};
+use support::{Fleet, FleetOptions, assert_eventually};
+
+use crate::settings::{chat, chat_with, quick, slow};
+
+async fn explain(fleet: &Fleet, id: &str) -> Value {
+    let answer = fleet.client.get(&format!("/api/v1/jobs/{id}/explain")).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    answer.json
+}
+
+#[tokio::test]
+async fn a_queued_job_is_told_its_position_the_pause_and_that_no_worker_lives() {
+    let fleet = FleetOptions::new(quick()).workers(0).start().await;
+    for priority in ["normal", "normal", "high"] {
+        fleet.client.submit(&chat_with("x", &json!({ "priority": priority }))).await;
+    }
+    let id = fleet.client.submit(&chat("x")).await;
+    let told = explain(&fleet, &id).await;
+    assert_eq!((&told["reason"], &told["position"]), (&json!("no_live_worker"), &json!(3)), "{told:#}");
+    assert_eq!(told["summary"], "No live worker serves the pool chat; 3 other jobs come first.");
+    fleet.client.post("/api/v1/pools/chat/pause", &json!({})).await;
+    let told = explain(&fleet, &id).await;
+    assert_eq!((&told["reason"], &told["paused"]), (&json!("paused"), &json!(true)), "{told:#}");
+    let later = fleet.client.submit(&chat_with("x", &json!({ "delay": "1h" }))).await;
+    let told = explain(&fleet, &later).await;
+    assert_eq!(told["reason"], "not_due", "{told:#}");
+    assert!(told["due_in_seconds"].as_f64().unwrap() > 3500.0, "{told:#}");
+    assert_eq!(fleet.client.get("/api/v1/jobs/job_chat-0-01jzzzzzzzzzzzzzzzzzzzzzzz/explain").await.status, 404);
+}
+
+#[tokio::test]
+async fn a_blocked_job_is_told_who_holds_its_key_and_how_many_wait_before_it() {
+    let fleet = Fleet::start(slow()).await;
+    let keyed = chat_with("x", &json!({ "concurrency_key": "k", "on_conflict": "queue" }));
+    let holder = fleet.client.submit(&keyed).await;
+    fleet.client.submit(&keyed).await;
+    let last = fleet.client.submit(&keyed).await;
+    let told = explain(&fleet, &last).await;
+    assert_eq!(told["reason"], "waiting_for_key", "{told:#}");
+    assert_eq!(told["waiting_for_key"], json!({ "key": "k", "held_by": holder, "waiters_before": 1 }));
+    assert!(told["summary"].as_str().unwrap().contains(&holder), "{told:#}");
+    fleet.client.wait_status(&holder, "running").await;
+    assert_eq!(explain(&fleet, &holder).await["reason"], "running");
+}
+
+#[tokio::test]
+async fn a_job_behind_others_is_told_how_long_that_may_take_at_the_pace_of_late() {
+    let fleet = Fleet::start(slow()).await;
+    let quick: Vec<String> = vec![fleet.client.submit(&chat("x")).await, fleet.client.submit(&chat("x")).await];
+    for id in &quick {
+        fleet.client.wait_status(id, "running").await;
+        fleet.client.cancel(id).await;
+        fleet.client.wait_status(id, "cancelled").await;
+    }
+    assert_eq!(explain(&fleet, &quick[0]).await["reason"], "ended");
+    for _ in 0..4 {
+        let id = fleet.client.submit(&chat("x")).await;
+        fleet.client.wait_status(&id, "running").await;
+    }
+    fleet.client.submit(&chat("x")).await;
+    let id = fleet.client.submit(&chat("x")).await;
+    assert_eventually!(explain(&fleet, &id).await["position"] == 1);
+    let told = explain(&fleet, &id).await;
+    assert_eq!(told["reason"], "queued", "{told:#}");
+    // Two ended in an hour to two: two more take as long.
+    let eta = told["eta_seconds"].as_f64().unwrap();
+    assert!((3600.0..=7200.0).contains(&eta), "{told:#}");
+    assert!(told["summary"].as_str().unwrap().contains("1 other job comes first, about 1h"), "{told:#}");
+}
