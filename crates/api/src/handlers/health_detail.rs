@@ -120,9 +120,11 @@ async fn assemble(app: &App) -> Report {
     let overview = tokio::time::timeout(PATIENCE, overview::read(app, &app.probe));
     let running = tokio::time::timeout(PATIENCE, components::oldest_running(app));
     let redis = tokio::time::timeout(PATIENCE, components::redis(app));
-    let (redis, overview, running, infra) = tokio::join!(redis, overview, running, app.infra.look());
+    let providers = tokio::time::timeout(PATIENCE, components::providers(app));
+    let (redis, providers, overview, running, infra) =
+        tokio::join!(redis, providers, overview, running, app.infra.look());
     let mut found = vec![redis.unwrap_or_else(|_| Component::down("redis", "redis does not answer in time"))];
-    found.push(components::providers(app));
+    found.extend(providers);
     if let Ok(Ok(pools)) = overview {
         let oldest_running = running.ok().and_then(Result::ok).flatten();
         found.push(components::queue(app, &pools, oldest_running));

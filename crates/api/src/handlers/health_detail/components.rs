@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use futures_util::future::try_join_all;
+use futures_util::future::{join_all, try_join_all};
 use overshot_common::job::Status;
-use overshot_common::queue::{self, PoolNumbers};
+use overshot_common::queue::{self, ITSELF, PoolNumbers};
 use serde_json::json;
 
 use super::{Component, Level};
@@ -41,10 +41,24 @@ pub(super) async fn redis(app: &App) -> Component {
     component
 }
 
-/// Who answers the jobs.
-pub(super) fn providers(app: &App) -> Component {
-    let configured: Vec<_> = app.config.providers.keys().map(|name| json!({ "provider": name })).collect();
-    Component::new("providers", &json!({ "providers": configured }))
+/// Who answers the jobs, as the workers found them.
+pub(super) async fn providers(app: &App) -> Component {
+    let looks = app.config.providers.keys().map(async |name| (name, app.probe.provider_status(name).await));
+    let (mut told, mut down) = (Vec::new(), Vec::new());
+    for (name, status) in join_all(looks).await {
+        // Without Redis nothing is known of it.
+        let Ok(status) = status else { continue };
+        let itself = status.circuits.get(ITSELF).copied().unwrap_or_default();
+        if itself.opened > 0 {
+            down.push(name.as_str());
+        }
+        told.push(json!({ "provider": name, "ok": itself.opened == 0, "in_flight": status.in_flight }));
+    }
+    let component = Component::new("providers", &json!({ "providers": told }));
+    if down.is_empty() {
+        return component;
+    }
+    component.but(Level::Down, format!("no answer from {}", down.join(", ")))
 }
 
 /// For how long the job that runs longest has run, of those whose leases end first.
