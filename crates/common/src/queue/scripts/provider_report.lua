@@ -15,7 +15,7 @@
 -- Atomic because many workers count into one circuit. A report that is sent twice counts once, by its number.
 local worker, number, threshold, window, open_for, spread =
   ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
-local news, facts = false, { 'reported', now_text }
+local news, facts = false, { 'reported', text(now) }
 
 local function fact(name, value)
   facts[#facts + 1] = name
@@ -59,7 +59,7 @@ end
 local function failed(circuit, code, trial)
   circuit[CODE] = code
   fact('error', code)
-  fact('error_at', now_text)
+  fact('error_at', text(now))
   if circuit[OPENED] > 0 then
     -- Others than the trial were under way when it opened.
     if trial then
@@ -84,7 +84,7 @@ local function count_item(what, model, amount, word)
   end
   local circuit = read_circuit(stored)
   if what == 'ok' or what == 'trial_ok' then
-    fact('answered', now_text)
+    fact('answered', text(now))
     went_well(circuit, amount, what == 'trial_ok')
     if what == 'trial_ok' and redis.call('HDEL', base .. ':facts', 'waking') == 1 then
       news = true
@@ -103,7 +103,7 @@ local function count_item(what, model, amount, word)
   else
     circuit[PAUSED], circuit[CODE] = math.max(circuit[PAUSED], now + amount), word
     fact('error', word)
-    fact('error_at', now_text)
+    fact('error_at', text(now))
     if what == 'unwoken' then
       redis.call('HDEL', base .. ':facts', 'waking')
       circuit[TRIAL], circuit[HOLDER] = 0, '-'
@@ -136,7 +136,7 @@ if redis.call('HGET', base .. ':seen', worker) ~= number then
 end
 
 local answered = redis.call('HMGET', base .. ':facts', 'answered', 'waking')
-local reply = { now_text, answered[1] or '0', answered[2] or '0' }
+local reply = { text(now), answered[1] or '0', answered[2] or '0' }
 local circuits = redis.call('HGETALL', base .. ':circuits')
 for i = 1, #circuits, 2 do
   local circuit = read_circuit(circuits[i + 1])

@@ -17,11 +17,11 @@ for i = 1, #window, 2 do
   end
 end
 local in_flight = 0
-for _, worker in ipairs(redis.call('ZRANGEBYSCORE', base .. ':holders', '(' .. now_text, '+inf')) do
+for _, worker in ipairs(redis.call('ZRANGEBYSCORE', base .. ':holders', '(' .. text(now), '+inf')) do
   in_flight = in_flight + tonumber(string.match(redis.call('HGET', base .. ':held', worker) or '0', '^%d+'))
 end
 return {
-  now_text,
+  text(now),
   redis.call('HGETALL', base .. ':facts'),
   redis.call('HGETALL', base .. ':circuits'),
   in_flight,

@@ -41,7 +41,7 @@ end
 
 local wait, all_held = 0, held
 if most_held > 0 then
-  for _, silent in ipairs(redis.call('ZRANGEBYSCORE', base .. ':holders', '-inf', now_text)) do
+  for _, silent in ipairs(redis.call('ZRANGEBYSCORE', base .. ':holders', '-inf', text(now))) do
     redis.call('ZREM', base .. ':holders', silent)
     redis.call('HDEL', base .. ':held', silent)
   end
