@@ -12,5 +12,6 @@ mod harness;
 mod lifecycle;
 mod metrics;
 mod queue;
+mod security;
 mod settings;
 mod tidy;

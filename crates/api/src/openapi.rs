@@ -75,6 +75,12 @@ fn share(path: &str, method: &str, operation: &mut Value) {
     for (status, description) in shared {
         responses.entry(status.to_string()).or_insert_with(|| json!({ "description": description }));
     }
+    for response in responses.values_mut() {
+        // A stream of events is no text as a whole, and the document has no form for its pieces.
+        if let Some(events) = response.pointer_mut("/content/text~1event-stream").and_then(Value::as_object_mut) {
+            events.remove("schema");
+        }
+    }
     let errors = responses
         .iter_mut()
         .filter(|(status, response)| *status >= &"400".to_owned() && response.get("content").is_none());

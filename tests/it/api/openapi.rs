@@ -98,6 +98,10 @@ async fn a_job_has_the_members_that_the_document_tells_and_no_others() {
     let absent: Vec<_> = told("Job").difference(&members(&job)).cloned().collect();
     assert_eq!(absent, ["result_url"], "there only where a result is large");
     assert!(members(&job).is_subset(&told("Job")), "{job}");
+    for (schema, member) in [("Status", "status"), ("Priority", "priority")] {
+        let values = document["components"]["schemas"][schema]["enum"].as_array().unwrap();
+        assert!(values.contains(&job[member]), "{member}: {} is none of {values:?}", job[member]);
+    }
     assert_eq!(members(&fleet.client.get("/api/v1/jobs").await.json), told("JobList"));
     assert_eq!(members(&fleet.client.get("/api/v1/pools/chat").await.json), told("Pool"));
     let error = fleet.client.get("/api/v1/jobs/nonsense").await.json;
