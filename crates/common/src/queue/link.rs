@@ -69,6 +69,9 @@ impl Servers {
 impl Link {
     /// A link whose calls end within `deadline`. Connects at the first call.
     pub(crate) fn new(address: &Address, deadline: Duration) -> Result<Self, Error> {
+        // Chosen here: which libraries a program is built with must not decide whether it can speak TLS. An error says that
+        // it was chosen before.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let servers = match address.clone() {
             Address::One(info) => Servers::One(Node::new(info)?),
             Address::Cluster(seeds) => Servers::Cluster(Cluster::new(seeds)),
