@@ -11,6 +11,7 @@ pub(crate) mod infra;
 pub(crate) mod jobs;
 pub(crate) mod keys;
 pub(crate) mod pools;
+pub(crate) mod providers;
 pub(crate) mod results;
 pub(crate) mod stats;
 pub(crate) mod workers;

@@ -15,7 +15,8 @@ use utoipa_axum::routes;
 use crate::app::App;
 use crate::error::{self, ApiError};
 use crate::handlers::{
-    bulk, collections, docs, events, explain, health, health_detail, infra, jobs, keys, pools, results, stats, workers,
+    bulk, collections, docs, events, explain, health, health_detail, infra, jobs, keys, pools, providers, results,
+    stats, workers,
 };
 use crate::middleware::{guard, observe};
 use crate::openapi;
@@ -49,6 +50,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .routes(routes!(pools::demand))
         .routes(routes!(workers::list))
         .routes(routes!(stats::show))
+        .routes(routes!(providers::status))
         .routes(routes!(collections::list))
         .routes(routes!(collections::show, collections::forget))
         .routes(routes!(workers::drain))

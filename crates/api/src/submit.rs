@@ -6,6 +6,7 @@ use overshot_common::config::{Config, PoolConfig, TaskConfig, TaskKind};
 use overshot_common::ids::{JobId, PoolName};
 use overshot_common::job::{Job, JobSpec, OnConflict, Owner};
 use overshot_common::metrics::{self, Refusal};
+use overshot_common::provider;
 use overshot_common::queue::{NewJob, Reservation, Submitted};
 use overshot_common::task::{chat, embedding};
 use serde_json::value::RawValue;
@@ -217,7 +218,10 @@ pub(crate) async fn book(app: &App, prepared: &mut Prepared) -> Result<Booked, A
     if prepared.replaces_own {
         spare_others(app, &prepared.job).await?;
     }
-    let Some((key, hash)) = &prepared.key else { return Ok(Booked::Ours) };
+    let Some((key, hash)) = &prepared.key else {
+        refuse_where_down(app, &prepared.job).await?;
+        return Ok(Booked::Ours);
+    };
     let wanted = Reservation { id: prepared.job.id.clone(), body_hash: hash.clone() };
     let booked = app.queue.reserve(key, &wanted, KEY_KEPT).await?;
     if booked.body_hash != *hash {
@@ -226,6 +230,10 @@ pub(crate) async fn book(app: &App, prepared: &mut Prepared) -> Result<Booked, A
         return Err(ApiError::unprocessable("idempotency_key_reused", "idempotency_key", message));
     }
     if booked.id == prepared.job.id {
+        if let Err(error) = refuse_where_down(app, &prepared.job).await {
+            free_key(app, key, &prepared.job.id).await;
+            return Err(error);
+        }
         return Ok(Booked::Ours);
     }
     prepared.job.id = booked.id;
@@ -286,13 +294,30 @@ pub(crate) async fn conclude(
         }
     };
     metrics::submit_refused(pool, refusal);
-    if let (true, Some((key, _))) = (ours, &prepared.key)
-        && let Err(error) = Box::pin(app.queue.unreserve(key, &prepared.job.id)).await
-    {
+    if let (true, Some((key, _))) = (ours, &prepared.key) {
+        Box::pin(free_key(app, key, &prepared.job.id)).await;
+    }
+    Err(error)
+}
+
+async fn free_key(app: &App, key: &str, id: &JobId) {
+    if let Err(error) = app.queue.unreserve(key, id).await {
         // The next submit with this key finds the booking without a job and goes on under its id.
         tracing::debug!(%error, "idempotency key not freed");
     }
-    Err(error)
+}
+
+/// Refuses a job that would rather fail than wait, and whose one provider is known to be down. Who did not ask for that
+/// pays nothing.
+async fn refuse_where_down(app: &App, job: &NewJob) -> Result<(), ApiError> {
+    let (true, Some(name)) = (job.fail_fast, &job.spec.provider) else { return Ok(()) };
+    let Some(config) = app.config.providers.get(name) else { return Ok(()) };
+    let status = Box::pin(app.queue.provider_status(name)).await?;
+    if provider::is_down_for(config, &status, job.spec.model.as_deref()) {
+        metrics::submit_refused(&job.id.shard.pool, Refusal::NoLiveWorker);
+        return Err(ApiError::unavailable("no_live_worker", "the provider is known to be down"));
+    }
+    Ok(())
 }
 
 /// What a newly accepted job is owed.

@@ -9,6 +9,7 @@ pub mod config;
 pub mod ids;
 pub mod job;
 pub mod metrics;
+pub mod provider;
 pub mod queue;
 pub mod task;
 pub mod telemetry;

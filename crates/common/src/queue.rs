@@ -168,7 +168,10 @@ impl Queue {
         let mut command = script.command_at(&keys::provider(provider));
         args(&mut command);
         tracing::trace!(script = script.name, provider, "run");
-        self.inner.link.eval(script, &command).await
+        let begun = tokio::time::Instant::now();
+        let answer = self.inner.link.eval(script, &command).await;
+        crate::metrics::redis_call(script.name, begun.elapsed());
+        answer
     }
 
     /// Publishes what became of jobs that somebody watches, as `watched` of the scripts names them. Best effort: readers

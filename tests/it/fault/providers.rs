@@ -275,3 +275,29 @@ async fn a_wake_that_fails_is_model_unavailable_and_the_provider_sleeps_on() {
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!((by_status(&fleet, "queued").await, stub.requests()), (2, 0), "the next wake waits a while");
 }
+
+#[tokio::test]
+async fn the_status_tells_what_the_workers_know_and_a_job_that_would_not_wait_is_refused_where_its_provider_is_down() {
+    let (a, mut b) = (OpenAiStub::start().await, OpenAiStub::start().await);
+    b.kill();
+    let gate = Arc::new(Semaphore::new(0));
+    a.push(Reply::echo_gated(0, &gate));
+    let settings = format!("{BREAKER}\nmax_in_flight = 4\nrequests_per_minute = 50");
+    let fleet = Fleet::start(config(&[("a", &a), ("b", &b)], &settings, "")).await;
+    let ids = submit(&fleet, 1, &json!({ "provider": "a" })).await;
+    a.wait_for(1).await;
+    let status = async || fleet.client.get("/api/v1/providers/status").await.json["data"].clone();
+    assert_eventually!(status().await[0]["limits"]["max_in_flight"]["used"] == 1);
+    assert_eventually!(status().await[1]["state"] == "down");
+    let shown = status().await;
+    assert_eq!((&shown[0]["state"], &shown[0]["ok"], &shown[0]["stale"]), (&json!("ok"), &json!(true), &json!(false)));
+    assert_eq!(shown[0]["limits"]["requests_per_minute"], json!({ "limit": 50, "used": 1 }));
+    assert_eq!(shown[1]["last_error"]["code"], "provider_unavailable", "{shown}");
+    assert_ne!(shown[1]["breaker"]["*"]["state"], "closed", "{shown}");
+    let refused = fleet.client.post_job(&chat_with("x", &json!({ "provider": "b", "fail_fast": true }))).await;
+    assert_eq!((refused.status, refused.code()), (503, "no_live_worker"));
+    let taken = fleet.client.post_job(&chat_with("x", &json!({ "provider": "b" }))).await;
+    assert_eq!(taken.status, 202, "who waits is not refused");
+    gate.add_permits(1);
+    all_completed(&fleet, &ids).await;
+}

@@ -288,6 +288,13 @@ impl Queue {
     }
 }
 
+impl ProviderStatus {
+    /// A number or a time among the facts; 0 where it is not known.
+    pub fn fact(&self, name: &str) -> u64 {
+        self.facts.get(name).and_then(|value| value.parse().ok()).unwrap_or(0)
+    }
+}
+
 impl CallReport {
     fn parts(&self) -> (&'static str, &str, u64, &str) {
         match self {

@@ -1,0 +1,164 @@
+//! How the providers are: what their workers told, read and not asked anew.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use futures_util::future::try_join_all;
+use overshot_common::config::{ProviderConfig, ProviderKind};
+use overshot_common::job::times;
+use overshot_common::provider;
+use overshot_common::queue::{Circuit, ProviderStatus};
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use crate::app::App;
+use crate::error::ApiError;
+
+/// Reports older than so many times `liveness` are stale: a worker with nothing to tell reports every three or four of it.
+const STALE_AFTER: u32 = 6;
+
+/// The configured providers.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ProviderList {
+    /// Always `list`.
+    object: &'static str,
+    data: Vec<Provider>,
+}
+
+/// One provider, as its workers see it.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ProviderStatus)]
+struct Provider {
+    /// Always `provider`.
+    object: &'static str,
+    provider: String,
+    kind: &'static str,
+    models: Vec<String>,
+    /// Whether a worker has told of it.
+    configured: bool,
+    state: provider::State,
+    ok: bool,
+    /// Whether the last report is old: its workers are gone.
+    stale: bool,
+    reported_at: Option<String>,
+    answered_at: Option<String>,
+    /// How long the last answer took.
+    latency_ms: Option<u64>,
+    /// By model; `*` is the provider itself. None: the breaker is off.
+    breaker: Option<BTreeMap<String, CircuitView>>,
+    /// What it has loaded, where it tells.
+    loaded: Option<Value>,
+    limits: Limits,
+    last_error: Option<LastError>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ProviderCircuit)]
+struct CircuitView {
+    /// `closed`, `open` or `half_open`.
+    state: &'static str,
+    /// In a row.
+    failures: u64,
+    open_until: Option<String>,
+    /// It asked to be left alone.
+    paused_until: Option<String>,
+}
+
+/// None: no limit.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ProviderLimits)]
+struct Limits {
+    max_in_flight: Option<Use>,
+    requests_per_minute: Option<Use>,
+    tokens_per_minute: Option<Use>,
+}
+
+/// A limit, and how much of it all workers use.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ProviderLimit)]
+struct Use {
+    limit: u64,
+    used: u64,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ProviderError)]
+struct LastError {
+    code: String,
+    at: Option<String>,
+}
+
+/// Tells of each configured provider how it is.
+#[utoipa::path(
+    get,
+    path = "/api/v1/providers/status",
+    tag = "fleet",
+    responses((status = 200, description = "the providers", body = ProviderList)),
+)]
+pub(crate) async fn status(State(app): State<Arc<App>>) -> Result<Json<ProviderList>, ApiError> {
+    let stale_after = app.config.worker.liveness * STALE_AFTER;
+    let providers = app.config.providers.iter().map(async |(name, config)| {
+        let status = app.queue.provider_status(name).await?;
+        Ok::<_, ApiError>(shown(name, config, &status, stale_after))
+    });
+    Ok(Json(ProviderList { object: "list", data: try_join_all(providers).await? }))
+}
+
+fn shown(name: &str, config: &ProviderConfig, status: &ProviderStatus, stale_after: Duration) -> Provider {
+    let (state, reported) = (provider::state(config, status), status.fact("reported"));
+    let age = Duration::from_millis(status.now.saturating_sub(reported));
+    let circuits = status.circuits.iter().map(|(model, stored)| (model.clone(), circuit(stored, status.now)));
+    let used = |limit: Option<u64>, used| limit.map(|limit| Use { limit, used });
+    Provider {
+        object: "provider",
+        provider: name.to_owned(),
+        kind: match config.kind {
+            ProviderKind::OpenAi(_) => "openai",
+            ProviderKind::Ollama(_) => "ollama",
+            ProviderKind::Simulated(_) => "simulated",
+        },
+        models: config.models.clone(),
+        configured: state != provider::State::Unconfigured,
+        state,
+        ok: state == provider::State::Ok,
+        stale: reported > 0 && age > stale_after,
+        reported_at: at(reported),
+        answered_at: at(status.fact("answered")),
+        latency_ms: status.facts.get("latency").and_then(|ms| ms.parse().ok()),
+        breaker: config.breaker.is_some().then(|| circuits.collect()),
+        loaded: status.facts.get("loaded").and_then(|loaded| serde_json::from_str(loaded).ok()),
+        limits: Limits {
+            max_in_flight: used(config.limits.max_in_flight.map(u64::from), status.in_flight),
+            requests_per_minute: used(config.limits.requests_per_minute.map(u64::from), status.requests),
+            tokens_per_minute: used(config.limits.tokens_per_minute, status.tokens),
+        },
+        last_error: status
+            .facts
+            .get("error")
+            .map(|code| LastError { code: code.clone(), at: at(status.fact("error_at")) }),
+    }
+}
+
+fn circuit(circuit: &Circuit, now: u64) -> CircuitView {
+    let state = match circuit.opened {
+        0 => "closed",
+        _ if circuit.until > now => "open",
+        _ => "half_open",
+    };
+    let ahead = |time: u64| at(time).filter(|_| time > now);
+    CircuitView {
+        state,
+        failures: circuit.consecutive,
+        open_until: ahead(circuit.until),
+        paused_until: ahead(circuit.paused),
+    }
+}
+
+/// A time in ms; 0 is none.
+fn at(time: u64) -> Option<String> {
+    (time > 0).then(|| times::from_ms(time).map(times::text)).flatten()
+}
