@@ -19,6 +19,11 @@ wait = "5ms"
 include-path = "/api/v1/jobs/batch"
 checks.negative_data_rejection.enabled = false
 
+# Where the header says after which event, the query is not looked at.
+[[operations]]
+include-path = "/api/v1/jobs/{id}/events"
+checks.negative_data_rejection.enabled = false
+
 # The worker and the pool are needed.
 [[operations]]
 include-path = "/api/v1/workers/{id}/drain"
