@@ -110,5 +110,6 @@ fn job(shard: &Shard) -> NewJob {
         on_conflict: OnConflict::Reject,
         fail_fast: false,
         idempotent_for: Duration::ZERO,
+        audio_bytes: 0,
     }
 }

@@ -15,3 +15,4 @@ mod queue;
 mod security;
 mod settings;
 mod tidy;
+mod transcription;

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use reqwest::header::HeaderMap;
+use reqwest::multipart::{Form, Part};
 use reqwest::{Method, RequestBuilder};
 use serde_json::Value;
 
@@ -117,6 +118,19 @@ impl Client {
     pub async fn post_bytes(&self, path: &str, body: impl Into<reqwest::Body>) -> Answer {
         let request = self.request(Method::POST, path).header("content-type", "application/json");
         self.send(request.body(body)).await
+    }
+
+    /// Uploads a file with these fields before it, as a transcription.
+    pub async fn upload(&self, fields: &[(&str, &str)], file: impl Into<Vec<u8>>) -> Answer {
+        let fields = fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let form = fields.fold(Form::new(), |form, (name, value)| form.text(name, value));
+        let part = Part::bytes(file.into()).file_name("call.wav");
+        self.upload_form(form.part("file", part)).await
+    }
+
+    /// Uploads a form as a transcription.
+    pub async fn upload_form(&self, form: Form) -> Answer {
+        self.send(self.request(Method::POST, "/api/v1/jobs/transcription").multipart(form)).await
     }
 
     /// Submits a job.

@@ -14,6 +14,7 @@ mod process;
 mod redis_cluster;
 mod redis_server;
 mod sentinels;
+mod speech;
 
 pub use chaos_proxy::ChaosProxy;
 pub use client::{Answer, Client, Event, Events};
@@ -26,6 +27,7 @@ pub use process::{Process, Program, built};
 pub use redis_cluster::RedisCluster;
 pub use redis_server::{RedisOptions, RedisServer};
 pub use sentinels::Sentinels;
+pub use speech::{Sounds, SpeechServer};
 
 use std::time::Duration;
 

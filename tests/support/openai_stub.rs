@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::State;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, Method};
 use axum::response::Response;
 use serde_json::Value;
@@ -34,7 +34,7 @@ pub struct OpenAiStub {
 /// A request that came.
 #[derive(Debug, Clone)]
 pub struct Seen {
-    /// Its body.
+    /// Its body; of a form the fields, and of its file the name and the size.
     pub body: Value,
     /// Its headers.
     pub headers: HeaderMap,
@@ -76,7 +76,8 @@ impl OpenAiStub {
     async fn serve(&mut self) {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("the system gives a thread");
-        let (router, address) = (Router::new().fallback(answer).with_state(Arc::clone(&self.shared)), self.address);
+        let router = Router::new().fallback(answer).layer(DefaultBodyLimit::disable());
+        let (router, address) = (router.with_state(Arc::clone(&self.shared)), self.address);
         let listening = runtime.spawn(async move {
             let listener = TcpListener::bind(address).await.expect("a free port, or its own again");
             let address = listener.local_addr().expect("it is bound");
@@ -176,6 +177,23 @@ impl Shared {
     }
 }
 
+/// The fields of a form as an object; of the file its name and its size.
+async fn form(headers: &HeaderMap, body: Bytes) -> Option<Value> {
+    let boundary = multer::parse_boundary(headers.get("content-type")?.to_str().ok()?).ok()?;
+    let body = futures_util::stream::iter([Ok::<_, std::convert::Infallible>(body)]);
+    let mut parts = multer::Multipart::new(body, boundary);
+    let mut fields = serde_json::Map::new();
+    while let Some(part) = parts.next_field().await.ok()? {
+        let name = part.name()?.to_owned();
+        let value = match part.file_name().map(str::to_owned) {
+            Some(name) => serde_json::json!({ "name": name, "bytes": part.bytes().await.ok()?.len() }),
+            None => Value::String(part.text().await.ok()?),
+        };
+        fields.insert(name, value);
+    }
+    Some(Value::Object(fields))
+}
+
 async fn answer(method: Method, State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
     if method == Method::GET {
         shared.counts.send_modify(|counts| counts.checks += 1);
@@ -183,7 +201,10 @@ async fn answer(method: Method, State(shared): State<Arc<Shared>>, headers: Head
         let health = shared.script().health;
         return Reply::status(health, &[], models).answer(&Value::Null, Pending { shared, is_complete: false }).await;
     }
-    let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let body: Value = match serde_json::from_slice(&body) {
+        Ok(body) => body,
+        Err(_) => form(&headers, body).await.unwrap_or_default(),
+    };
     let reply = {
         let mut script = shared.script();
         script.seen.push(Seen { body: body.clone(), headers });

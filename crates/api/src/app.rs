@@ -10,7 +10,7 @@ use overshot_common::job::Job;
 use overshot_common::metrics;
 use overshot_common::queue::{self, Events, Limits, Queue};
 use overshot_common::upkeep::{Role, Upkeep, UpkeepHandle};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::access::Access;
@@ -26,6 +26,8 @@ use crate::submit::groups::Groups;
 const PATIENCE: Duration = Duration::from_secs(3);
 /// The same for calls whose answer is worthless late: probes and scrapes.
 const PROBE_PATIENCE: Duration = Duration::from_secs(1);
+/// Uploads that are read at the same time; further ones wait.
+const UPLOADS_MAX: usize = 32;
 
 /// Shared by all requests.
 #[derive(Debug)]
@@ -34,6 +36,8 @@ pub(crate) struct App {
     pub(crate) queue: Queue,
     /// Single submits on their way to the queue.
     pub(crate) groups: Arc<Groups>,
+    /// A permit per upload that may be on its way to Redis.
+    pub(crate) uploads: Semaphore,
     /// The queue on a connection of its own, for probes and scrapes.
     pub(crate) probe: Queue,
     pub(crate) events: Events,
@@ -77,6 +81,7 @@ impl App {
             events: Events::new(&queue),
             config,
             groups: Groups::new(queue.clone()),
+            uploads: Semaphore::new(UPLOADS_MAX),
             queue,
             probe,
             upkeep: handle,

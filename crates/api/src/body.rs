@@ -1,13 +1,15 @@
 //! Reading a request's body: its limit is checked before anything is read, and JSON is judged whole before it is used.
 
 use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
+use axum::body::{Body, BodyDataStream, Bytes};
 use axum::http::header::{CONTENT_LENGTH, EXPECT};
 use axum::http::{HeaderMap, StatusCode};
 use bytes::BytesMut;
-use futures_util::StreamExt as _;
+use futures_util::{Stream, StreamExt as _};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
@@ -33,9 +35,7 @@ pub(crate) async fn read(headers: &HeaderMap, body: Body, limit: u64) -> Result<
     let mut frames = body.into_data_stream();
     let (mut first, mut whole) = (Bytes::new(), BytesMut::new());
     loop {
-        let frame = tokio::time::timeout(SILENCE, frames.next()).await.map_err(|_| {
-            ApiError::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", "the body did not arrive in time")
-        })?;
+        let frame = tokio::time::timeout(SILENCE, frames.next()).await.map_err(|_| too_slow())?;
         let Some(frame) = frame else { break };
         let frame = frame.map_err(|_| ApiError::malformed("the body broke off"))?;
         if first.len() + whole.len() + frame.len() > limit_bytes {
@@ -50,6 +50,72 @@ pub(crate) async fn read(headers: &HeaderMap, body: Body, limit: u64) -> Result<
         }
     }
     Ok(if whole.is_empty() { first } else { whole.freeze() })
+}
+
+/// Why the frames of a body end early.
+#[derive(Debug, thiserror::Error)]
+#[error("the body was refused")]
+pub(crate) struct Refused(pub(crate) ApiError);
+
+/// The frames of a body of at most `limit` bytes, for a reader that keeps only what it needs. What such a reader leaves
+/// is taken off the wire.
+pub(crate) fn limited(headers: &HeaderMap, body: Body, limit: u64) -> Result<Limited, ApiError> {
+    let declared = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if declared.is_some_and(|declared| declared > limit) {
+        if !headers.contains_key(EXPECT) {
+            linger(body, limit);
+        }
+        return Err(ApiError::too_large(limit));
+    }
+    let silence = Box::pin(tokio::time::sleep(SILENCE));
+    Ok(Limited { frames: Some(body.into_data_stream()), left: limit, limit, silence })
+}
+
+/// See [`limited`].
+pub(crate) struct Limited {
+    /// None once they ended.
+    frames: Option<BodyDataStream>,
+    left: u64,
+    limit: u64,
+    silence: Pin<Box<tokio::time::Sleep>>,
+}
+
+impl Stream for Limited {
+    type Item = Result<Bytes, Refused>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let Some(frames) = &mut self.frames else { return Poll::Ready(None) };
+        let Poll::Ready(frame) = Pin::new(frames).poll_next(context) else {
+            ready!(self.silence.as_mut().poll(context));
+            return Poll::Ready(Some(Err(Refused(too_slow()))));
+        };
+        let Some(frame) = frame else {
+            self.frames = None;
+            return Poll::Ready(None);
+        };
+        let Ok(frame) = frame else {
+            self.frames = None;
+            return Poll::Ready(Some(Err(Refused(ApiError::malformed("the body broke off")))));
+        };
+        let Some(left) = self.left.checked_sub(frame.len() as u64) else {
+            return Poll::Ready(Some(Err(Refused(ApiError::too_large(self.limit)))));
+        };
+        self.left = left;
+        self.silence.as_mut().reset(tokio::time::Instant::now() + SILENCE);
+        Poll::Ready(Some(Ok(frame)))
+    }
+}
+
+impl Drop for Limited {
+    fn drop(&mut self) {
+        if let Some(frames) = self.frames.take() {
+            linger(Body::from_stream(frames), self.limit);
+        }
+    }
+}
+
+fn too_slow() -> ApiError {
+    ApiError::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", "the body did not arrive in time")
 }
 
 /// Takes the rest of a refused body off the wire, without keeping it.

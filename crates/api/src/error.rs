@@ -154,6 +154,11 @@ impl ApiError {
         Self { job_id: Some(Box::new(id)), ..Self::unavailable("durability_unknown", message) }
     }
 
+    /// The audio of a job is not there, or not whole.
+    pub(crate) fn upload_lost() -> Self {
+        Self::unavailable("upload_lost", "the upload did not stay whole; send it again")
+    }
+
     pub(crate) fn draining() -> Self {
         Self::unavailable("draining", "this process is stopping; send the request again")
     }

@@ -28,6 +28,7 @@ mod redis_watch;
 mod router;
 mod sse;
 mod submit;
+mod upload;
 mod wait;
 mod wire;
 

@@ -34,6 +34,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .routes(routes!(docs::page))
         .routes(routes!(docs::file))
         .routes(routes!(jobs::list, jobs::submit))
+        .routes(routes!(jobs::submit_upload))
         .routes(routes!(bulk::submit))
         .routes(routes!(bulk::cancel))
         .routes(routes!(bulk::retry))

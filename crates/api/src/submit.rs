@@ -8,6 +8,7 @@ use overshot_common::job::{Job, JobSpec, OnConflict, Owner};
 use overshot_common::metrics::{self, Refusal};
 use overshot_common::provider;
 use overshot_common::queue::{NewJob, Reservation, Submitted};
+use overshot_common::task::transcription::{self, Transcription};
 use overshot_common::task::{chat, embedding};
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
@@ -57,34 +58,60 @@ const MAX_ATTEMPTS: u32 = 5;
 /// Finds the task of that name.
 pub(crate) fn task<'a>(config: &'a Config, name: &str) -> Result<Task<'a>, ApiError> {
     let own = config.tasks.get_key_value(name);
-    let task = match (own, TaskKind::builtin(name)) {
-        (Some((name, task)), _) => Task { name, kind: task.kind, own: Some(task) },
-        (None, Some(kind)) => Task { name: kind.as_str(), kind, own: None },
-        (None, None) => return Err(ApiError::unprocessable("unknown_task", "task", "is no known task")),
-    };
-    match task.kind {
-        TaskKind::Chat | TaskKind::Embedding => Ok(task),
-        TaskKind::Transcription => {
-            Err(ApiError::unprocessable("unsupported_task", "task", "is of a kind that is not supported yet"))
+    match (own, TaskKind::builtin(name)) {
+        (Some((name, task)), _) => Ok(Task { name, kind: task.kind, own: Some(task) }),
+        (None, Some(kind)) => Ok(Task { name: kind.as_str(), kind, own: None }),
+        (None, None) => Err(ApiError::unprocessable("unknown_task", "task", "is no known task")),
+    }
+}
+
+/// How a submit came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// As JSON.
+    Json,
+    /// As a form with a file, of this many bytes.
+    Upload(u64),
+}
+
+/// Judges an input by its task's limits and kind, with the task's defaults in it.
+fn check_input(task: &Task<'_>, caller: &Caller, input: &RawValue, form: Form) -> Result<(), ApiError> {
+    let whole = whole_input(task, input)?;
+    match (task.kind, form) {
+        (TaskKind::Transcription, Form::Upload(_)) => Ok(transcription::validate_upload(&whole)?),
+        (_, Form::Upload(_)) => Err(ApiError::invalid("task", "is of a kind that takes no file")),
+        (TaskKind::Transcription, Form::Json) => Ok(transcription::validate(&whole)?),
+        (TaskKind::Chat, Form::Json) => Ok(chat::validate(&whole)?),
+        (TaskKind::Embedding, Form::Json) => {
+            embedding::validate(&whole)?;
+            check_collection(caller, input)
         }
     }
 }
 
-/// Judges an input by its task's limits and kind, with the task's defaults in it.
-pub(crate) fn check_input(task: &Task<'_>, caller: &Caller, input: &RawValue) -> Result<(), ApiError> {
+/// An input within its task's limits, with the task's defaults.
+fn whole_input<'a>(task: &Task<'_>, input: &'a RawValue) -> Result<Cow<'a, RawValue>, ApiError> {
     let limit = task.own.and_then(|own| own.max_input_bytes);
     if let Some(limit) = limit.filter(|limit| input.get().len() as u64 > *limit) {
         return Err(ApiError::invalid("input", format!("is larger than the {limit} bytes that the task takes")));
     }
-    let whole = task.own.map_or(Ok(Cow::Borrowed(input)), |own| own.with_defaults(input))?;
-    match task.kind {
-        TaskKind::Chat => Ok(chat::validate(&whole)?),
-        TaskKind::Embedding => {
-            embedding::validate(&whole)?;
-            check_collection(caller, input)
-        }
-        TaskKind::Transcription => Ok(()),
+    Ok(task.own.map_or(Ok(Cow::Borrowed(input)), |own| own.with_defaults(input))?)
+}
+
+/// The input with which a job of that task runs again, where `new` replaces `old`.
+pub(crate) fn replaced_input(
+    task: &Task<'_>,
+    caller: &Caller,
+    new: &RawValue,
+    old: &RawValue,
+) -> Result<Box<RawValue>, ApiError> {
+    if task.kind == TaskKind::Transcription {
+        let merged = transcription::replace(new, old)?;
+        Transcription::parse(&whole_input(task, &merged)?)?;
+        return Ok(merged);
     }
+    check_input(task, caller, new, Form::Json)?;
+    Ok(new.to_owned())
 }
 
 /// The collections of a bound caller are its service's own: it must neither read nor change another's through a job.
@@ -101,6 +128,7 @@ pub(crate) fn prepare(
     caller: &Caller,
     body: &RawValue,
     header_key: Option<&str>,
+    form: Form,
 ) -> Result<Prepared, ApiError> {
     let request = SubmitRequest::read(body, caller)?;
     let task = task(config, &request.task)?;
@@ -111,7 +139,7 @@ pub(crate) fn prepare(
     }
     let model =
         model(config, pool_name, provider, request.model.as_deref().or(task.own.and_then(|own| own.model.as_deref())))?;
-    check_input(&task, caller, request.input)?;
+    check_input(&task, caller, request.input, form)?;
     let key = match (header_key, request.idempotency_key.as_deref()) {
         (Some(header), Some(field)) if header != field => {
             return Err(ApiError::invalid("idempotency_key", "differs from the header Idempotency-Key"));
@@ -148,11 +176,12 @@ pub(crate) fn prepare(
         on_conflict: request.on_conflict,
         fail_fast: request.fail_fast,
         idempotent_for: if key.is_some() { KEY_KEPT } else { std::time::Duration::ZERO },
+        audio_bytes: if let Form::Upload(bytes) = form { bytes } else { 0 },
     };
     Ok(Prepared { job, key, replaces_own: replaces && caller.service().is_some() })
 }
 
-fn place<'a>(
+pub(crate) fn place<'a>(
     config: &'a Config,
     wanted: Option<&str>,
     task: &Task<'a>,
@@ -191,16 +220,21 @@ fn model(
 
 /// A hash of what the body says: the order of members does not count, nor the key itself.
 fn body_hash(body: &RawValue) -> Result<String, ApiError> {
-    use std::fmt::Write as _;
     let mut value: serde_json::Value = serde_json::from_str(body.get()).map_err(ApiError::internal)?;
     if let Some(members) = value.as_object_mut() {
         members.remove("idempotency_key");
     }
     let canonical = serde_json::to_vec(&value).map_err(ApiError::internal)?;
-    Ok(Sha256::digest(canonical).iter().fold(String::with_capacity(64), |mut text, byte| {
+    Ok(hex(&Sha256::digest(canonical)))
+}
+
+/// Lower-case hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text
-    }))
+    })
 }
 
 /// What an idempotency key came to.
@@ -287,6 +321,7 @@ pub(crate) async fn conclude(
             };
         }
         Submitted::Gone => return Err(result_expired()),
+        Submitted::AudioLost => (Refusal::Unavailable, ApiError::upload_lost()),
         Submitted::QueueFull => (Refusal::QueueFull, ApiError::queue_full()),
         Submitted::KeyHeld(holder) => (Refusal::RunAlreadyActive, ApiError::run_already_active(holder)),
         Submitted::NoLiveWorker => {

@@ -69,5 +69,6 @@ pub(crate) fn job(shard: &Shard) -> NewJob {
         on_conflict: OnConflict::Reject,
         fail_fast: false,
         idempotent_for: Duration::ZERO,
+        audio_bytes: 0,
     }
 }

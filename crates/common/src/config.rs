@@ -16,6 +16,7 @@ use crate::ids::PoolName;
 
 mod checks;
 mod environment;
+mod fetch;
 mod health;
 mod mistakes;
 mod overrides;
@@ -30,6 +31,7 @@ mod tests;
 mod token;
 
 pub use environment::LogFormat;
+pub use fetch::{Allowed, FetchConfig};
 pub use health::{HealthConfig, InfraConfig};
 pub use mistakes::{ConfigError, ConfigErrors};
 pub use pool::{Affinity, Durability, PoolConfig};
@@ -64,6 +66,10 @@ pub struct Config {
     pub max_inline_result: u64,
     /// `cors_origins`: the pages whose scripts may call the API; default none.
     pub cors_origins: Vec<String>,
+    /// The largest audio of a job, uploaded or fetched, in bytes, 1 KiB to 1 GiB; default 100 MiB.
+    pub max_audio_bytes: u64,
+    /// `[fetch]`.
+    pub fetch: FetchConfig,
     /// `[worker]`.
     pub worker: WorkerConfig,
     /// `[pools.NAME]`; at least one.
@@ -121,6 +127,9 @@ impl Config {
     /// The default of `max_inline_result`: 1 MiB.
     pub const MAX_INLINE_RESULT: u64 = 1 << 20;
     const INLINE_LIMITS: RangeInclusive<u64> = 1 << 10..=16 << 20;
+    /// The default of `max_audio_bytes`: 100 MiB.
+    pub const MAX_AUDIO_BYTES: u64 = 100 << 20;
+    const AUDIO_LIMITS: RangeInclusive<u64> = 1 << 10..=1 << 30;
     const BODY_LIMITS: RangeInclusive<u64> = 1 << 10..=512 << 20;
 
     /// Reads the text of a file, its path for messages beside it, and the `OVERSHOT_*` variables out of `env`.
@@ -198,6 +207,8 @@ impl Config {
         let max_inline_result = root.bytes(&mut mistakes, "max_inline_result", &Self::INLINE_LIMITS);
         let cors_origins = token::read_origins(&mut root, &mut mistakes);
         let tokens = token::read_all(&mut root, &mut mistakes);
+        let max_audio_bytes = root.bytes(&mut mistakes, "max_audio_bytes", &Self::AUDIO_LIMITS);
+        let fetch = FetchConfig::read(root.section(&mut mistakes, "fetch"), &mut mistakes);
         let worker = WorkerConfig::read(root.section(&mut mistakes, "worker"), &mut mistakes);
         let retry = root.section(&mut mistakes, "retry");
         let retry = RetryPolicy::read(retry, &mut mistakes, &RetryPolicy::default());
@@ -224,6 +235,8 @@ impl Config {
             max_inline_result: max_inline_result.unwrap_or(Self::MAX_INLINE_RESULT),
             cors_origins,
             tokens,
+            max_audio_bytes: max_audio_bytes.unwrap_or(Self::MAX_AUDIO_BYTES),
+            fetch,
             worker,
             pools,
             providers,

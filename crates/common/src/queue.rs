@@ -11,6 +11,7 @@ use redis::{Cmd, FromRedisValue as _, Value};
 
 use crate::ids::{JobId, LocalId, Shard, WorkerId};
 
+mod audio;
 mod collections;
 mod control;
 mod doorbell;
@@ -33,6 +34,7 @@ mod tallies;
 mod upkeep;
 mod work;
 
+pub use audio::AUDIO_PIECE;
 pub use collections::{Collection, CollectionPage, Completed, Pass, Put, Shelved};
 pub use control::{Annotated, Cancelled, DRAIN, Retried};
 pub use doorbell::Doorbell;

@@ -6,6 +6,7 @@ pub mod chat;
 mod defaults;
 pub mod embedding;
 mod schema;
+pub mod transcription;
 
 pub use defaults::{Defaults, with_defaults};
 pub use schema::AnswerSchema;

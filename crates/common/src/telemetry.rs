@@ -38,6 +38,10 @@ pub mod field {
     pub const CODE: &str = "code";
 }
 
+/// What is not heard unless the filter asks for it: a decoder that calls every broken file of a caller's an error, and may
+/// quote what is written in it.
+const QUIET: &str = "symphonia=off";
+
 /// Why logging could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
@@ -54,7 +58,7 @@ pub enum TelemetryError {
 /// # Errors
 /// A filter that does not parse, or a second call; neither changes what is there.
 pub fn init(filter: &str, format: LogFormat) -> Result<(), TelemetryError> {
-    let filter = EnvFilter::try_new(filter)?;
+    let filter = EnvFilter::try_new(format!("{QUIET},{filter}"))?;
     let registry = tracing_subscriber::registry().with(filter);
     match format {
         LogFormat::Text => {

@@ -24,6 +24,7 @@ use crate::tasks::{self, Kind};
 mod failover;
 mod own_task;
 mod reporter;
+mod sound;
 mod stash;
 #[cfg(test)]
 mod tests;
@@ -115,7 +116,17 @@ async fn work<'a>(station: &'a Station, job: &ClaimedJob, reporter: &mut Reporte
     };
     let model = spec.model.as_deref();
     let seed = job.grant.number();
-    let attempt = tasks::Attempt { task: &spec.task, model, input: &input, stream: spec.stream, seed };
+    let sound = if kind == Kind::Transcription {
+        Some(Box::pin(sound::of(station, job, &input, reporter)).await)
+    } else {
+        None
+    };
+    let sound = match sound.transpose() {
+        Ok(sound) => sound,
+        Err(outcome) => return outcome,
+    };
+    let (audio, earlier) = sound.as_ref().map_or((None, None), |sound| (Some(&sound.audio), sound.earlier.as_deref()));
+    let attempt = tasks::Attempt { task: &spec.task, model, input: &input, audio, earlier, stream: spec.stream, seed };
     // On the heap: the future of a call to a provider is large, and this one is moved when it is spawned.
     let outcome = Box::pin(failover::run(kind, &attempt, &station.pool.providers, spec, reporter)).await;
     own_task::judged(own, outcome)

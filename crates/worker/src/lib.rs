@@ -7,7 +7,9 @@ use overshot_common::config::Config;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+pub mod audio;
 mod executor;
+pub mod fetch;
 mod http;
 pub mod outcome;
 pub mod providers;

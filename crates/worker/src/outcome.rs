@@ -49,11 +49,17 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// Whether it is the provider's own failure, so that another one may still answer.
+    /// Whether it is the provider's own failure.
     pub fn is_the_providers_fault(&self) -> bool {
         use ErrorCode::{ModelUnavailable, ProviderAuth, ProviderError, ProviderUnavailable, Timeout};
         let faults = [ModelUnavailable, ProviderAuth, ProviderError, ProviderUnavailable, Timeout];
         self.error().is_some_and(|error| faults.contains(&error.code))
+    }
+
+    /// Whether another provider may still answer: after the first one's failure, or what its model made up.
+    pub fn is_for_the_next_provider(&self) -> bool {
+        let made_up = [ErrorCode::TranscriptHallucination, ErrorCode::TranscriptIncomplete];
+        self.is_the_providers_fault() || self.error().is_some_and(|error| made_up.contains(&error.code))
     }
 
     /// Of what two providers came to, what leaves the job the most hope: to come again without a loss, then to come

@@ -17,10 +17,12 @@ mod failure;
 mod ollama;
 mod openai;
 mod simulated;
+mod transcript;
 
 pub(crate) use answer::{Answer, ToolCalls};
 pub use embed::{EmbedOutput, EmbedRequest, EmbedUsage};
 pub use failure::{ProviderFailure, Then};
+pub use transcript::{Spoken, Transcript, TranscriptionRequest};
 
 /// One configured provider. Shared by all jobs of a process; its connections are kept and used again.
 pub struct Provider {

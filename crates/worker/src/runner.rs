@@ -35,6 +35,7 @@ use providers::PoolProviders;
 use registry::{Registry, Stop};
 use station::{Pool, Station};
 
+use crate::fetch::Fetcher;
 use crate::tasks::Kind;
 use crate::upstream::{Common, Upstream, tend_all};
 
@@ -159,6 +160,7 @@ impl Services {
                 pool: pool.clone(),
                 queue: runner.queue.clone(),
                 upkeep: upkeep_handle.clone(),
+                fetcher: Fetcher::new(&runner.config.fetch, runner.config.max_audio_bytes),
                 registry: Registry::default(),
                 endings,
                 outlets,

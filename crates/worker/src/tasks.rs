@@ -10,6 +10,7 @@ use overshot_common::queue::{Completed, Pass, Put, Shelved};
 use overshot_common::task::embedding::Key;
 use serde_json::value::RawValue;
 
+use crate::audio::Audio;
 use crate::outcome::Outcome;
 use crate::providers::Provider;
 
@@ -18,6 +19,7 @@ mod embedding;
 mod partial;
 #[cfg(test)]
 pub(crate) mod recorder;
+mod transcription;
 
 pub use partial::Partial;
 
@@ -30,6 +32,10 @@ pub struct Attempt<'a> {
     pub model: Option<&'a str>,
     /// The job's input.
     pub input: &'a RawValue,
+    /// The audio of a transcription.
+    pub audio: Option<&'a Audio>,
+    /// What an earlier attempt at the job left as its partial result.
+    pub earlier: Option<&'a RawValue>,
     /// Whether output goes to [`Sink::chunk`] as it comes.
     pub stream: bool,
     /// What the simulated provider draws its jitter and errors from; the same seed gives the same attempt.
@@ -44,6 +50,12 @@ pub trait Sink: Send {
     /// How far the attempt is: `done` of `total` (where known), in `unit` (`chunks`, `texts`). Called for every piece of output,
     /// of jobs without a stream too, so that a stalled attempt can be told from a long one.
     fn progress(&mut self, done: u64, total: Option<u64>, unit: &'static str);
+
+    /// What [`Sink::keep`] was given last: by another provider's turn of the same attempt.
+    fn kept(&self) -> Option<&RawValue>;
+
+    /// Takes what the job keeps as its partial result, in case the attempt comes to none.
+    fn keep(&mut self, partial: Box<RawValue>);
 
     /// Takes one piece of output: its text and the provider's whole delta object. May hold the task back; that time
     /// counts against the provider's `request_timeout`. Pieces come in order and only if the attempt streams.
@@ -121,9 +133,16 @@ pub enum Kind {
     Chat,
     /// Vectors of texts.
     Embedding,
+    /// Text of audio.
+    Transcription,
 }
 
 impl Kind {
+    /// Whether its results tell of the turns of all providers themselves.
+    pub(crate) fn tells_attempts(self) -> bool {
+        self == Self::Transcription
+    }
+
     /// The kind that runs a task of that name: a built-in one, an alias, or a name under `[tasks]`. `None`: this
     /// worker knows none.
     pub fn of(task: &str, config: &Config) -> Option<Self> {
@@ -131,7 +150,7 @@ impl Kind {
         match TaskKind::builtin(task).or_else(named)? {
             TaskKind::Chat => Some(Self::Chat),
             TaskKind::Embedding => Some(Self::Embedding),
-            TaskKind::Transcription => None,
+            TaskKind::Transcription => Some(Self::Transcription),
         }
     }
 
@@ -152,5 +171,6 @@ pub async fn run(kind: Kind, attempt: &Attempt<'_>, provider: &Provider, sink: &
     match kind {
         Kind::Chat => chat::run(attempt, provider, sink).await,
         Kind::Embedding => embedding::run(attempt, provider, sink).await,
+        Kind::Transcription => Box::pin(transcription::run(attempt, provider, sink)).await,
     }
 }

@@ -211,5 +211,6 @@ pub(crate) fn plain(shard: &Shard) -> NewJob {
         on_conflict: OnConflict::Reject,
         fail_fast: false,
         idempotent_for: Duration::ZERO,
+        audio_bytes: 0,
     }
 }

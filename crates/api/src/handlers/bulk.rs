@@ -21,7 +21,7 @@ use crate::app::App;
 use crate::error::{ApiError, ErrorObject};
 use crate::openapi::bodies;
 use crate::params::{By, Content};
-use crate::submit::{self, Booked, Prepared};
+use crate::submit::{self, Booked, Form, Prepared};
 use crate::wire::Fields;
 use crate::wire::filter::Wanted;
 use crate::wire::job::missing;
@@ -95,7 +95,7 @@ pub(crate) async fn submit(
     if !(1..=BATCH_MAX).contains(&jobs.len()) {
         return Err(ApiError::invalid("jobs", format!("must be 1 to {BATCH_MAX} jobs")));
     }
-    let prepared = jobs.into_iter().map(|job| submit::prepare(&app.config, &caller, job, None));
+    let prepared = jobs.into_iter().map(|job| submit::prepare(&app.config, &caller, job, None, Form::Json));
     // In order: of two items with one idempotency key, the first has it.
     let items = join_all(prepared.map(|item| judge(&app, item))).await;
     let results = enqueue(&app, items).await;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
+use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::{CONTENT_TYPE, LOCATION};
 use axum::http::{HeaderMap, StatusCode};
@@ -16,11 +17,13 @@ use serde::Serialize;
 use tokio::time::Instant;
 use utoipa::ToSchema;
 
+use crate::access::Caller;
 use crate::app::App;
 use crate::error::ApiError;
 use crate::openapi::bodies::{self, JobPath, Wait};
 use crate::params::{By, Content, Id, Pairs};
-use crate::submit::{self, Booked, Prepared};
+use crate::submit::{self, Booked, Form, Prepared};
+use crate::upload::{self, Received, Stored};
 use crate::wire::filter::Listing;
 use crate::wire::job::{KEY_BYTES_MAX, METADATA_PAIRS_MAX, changes, missing, too_many_pairs};
 use crate::wire::{Fields, sized};
@@ -64,21 +67,74 @@ pub(crate) async fn submit(
 ) -> Result<Response, ApiError> {
     let time = query.wait()?;
     let key = idempotency_key(&headers)?;
-    let mut prepared = submit::prepare(&app.config, &caller, body::document(&content)?, key.as_deref())?;
+    let document = body::document(&content)?;
+    let prepared = submit::prepare(&app.config, &caller, document, key.as_deref(), Form::Json)?;
     drop(content);
+    submitted(&app, &caller, prepared, None, time).await
+}
+
+/// Uploads audio and submits its transcription.
+///
+/// The form has OpenAI's fields of a transcription and those of a submit, in any order; `owner`, `metadata`, numbers and
+/// booleans as JSON. Or `job`: the submit as JSON. The file goes to Redis as it comes.
+#[utoipa::path(
+    post,
+    path = "/api/v1/jobs/transcription",
+    tag = "jobs",
+    params(
+        Wait,
+        ("Idempotency-Key" = Option<String>, Header, description = "as the field `idempotency_key`, kept 24 h",
+            min_length = 1, max_length = 256),
+    ),
+    request_body(content = bodies::Upload, content_type = "multipart/form-data"),
+    responses(
+        (status = 200, description = "the ended job, or the job of that idempotency key", body = Job,
+            headers(("Location" = String, description = "where the job is"))),
+        (status = 202, description = "accepted", body = Job,
+            headers(("Location" = String, description = "where the job is"))),
+        (status = 404, description = "there is no such pool"),
+        (status = 409, description = "another job holds the concurrency key, or the job of that idempotency key is gone"),
+        (status = 422, description = "readable, but not what the API takes; `param` names the field"),
+        (status = 429, description = "the pool holds as many waiting jobs or bytes as it may"),
+    ),
+)]
+pub(crate) async fn submit_upload(
+    State(app): State<Arc<App>>,
+    By(caller): By,
+    query: Pairs,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let time = query.wait()?;
+    let key = idempotency_key(&headers)?;
+    let Received { submit, stored } = upload::receive(&app, &headers, body).await?;
+    let mut prepared = submit::prepare(&app.config, &caller, &submit, key.as_deref(), Form::Upload(stored.bytes()))?;
+    stored.name(&mut prepared);
+    submitted(&app, &caller, prepared, Some(stored), time).await
+}
+
+/// Hands a submit to the queue and answers, at once or with the end of the job.
+async fn submitted(
+    app: &App,
+    caller: &Caller,
+    mut prepared: Prepared,
+    stored: Option<Stored>,
+    time: Option<Duration>,
+) -> Result<Response, ApiError> {
     let began = Instant::now();
-    let (job, news, known) = accept(&app, &mut prepared, time.is_some()).await.inspect_err(|error| {
+    let accepted = accept(app, &mut prepared, stored, time.is_some()).await;
+    let (job, news, known) = accepted.inspect_err(|error| {
         if error.cause().is_some() {
             metrics::submit_refused(&prepared.job.id.shard.pool, Refusal::Unavailable);
         }
     })?;
-    audit::submitted(&caller, std::iter::once(&job.id));
+    audit::submitted(caller, std::iter::once(&job.id));
     let accepted = if known { StatusCode::OK } else { StatusCode::ACCEPTED };
     let (Some(time), Some(news), false) = (time, news, job.status.is_terminal()) else {
         return Ok(located(accepted, &job));
     };
     let id = job.id.clone();
-    let job = match Box::pin(wait::for_the_end(&app, &id, news, Some(job.clone()), began + time)).await {
+    let job = match Box::pin(wait::for_the_end(app, &id, news, Some(job.clone()), began + time)).await {
         Ok(Some(job)) => job,
         // Accepted is accepted, whatever became of the wait.
         Ok(None) | Err(_) => job,
@@ -91,6 +147,7 @@ pub(crate) async fn submit(
 async fn accept(
     app: &App,
     prepared: &mut Prepared,
+    mut stored: Option<Stored>,
     waits: bool,
 ) -> Result<(Job, Option<Subscription>, bool), ApiError> {
     // What most submits pass by is on the heap: axum moves a request's future several times.
@@ -104,10 +161,16 @@ async fn accept(
         Booked::Ours => true,
         Booked::Unfinished => false,
     };
+    if let Some(stored) = &mut stored {
+        Box::pin(stored.follow(&prepared.job.id)).await?;
+    }
     let shard = &prepared.job.id.shard;
     let pool = app.config.pool(&shard.pool).ok_or_else(ApiError::pool_not_found)?;
     let submitted = app.groups.enqueue(app.limits(pool), &prepared.job).await?;
     let (job, known) = submit::conclude(app, prepared, ours, submitted).await?;
+    if let Some(stored) = stored {
+        stored.keep();
+    }
     Ok((job, news, known))
 }
 
@@ -262,11 +325,15 @@ pub(crate) async fn retry(
         from.finish()?;
         input
     };
-    if let Some(input) = input {
-        let task = app.job(&id, false).await?.task;
-        submit::check_input(&submit::task(&app.config, &task)?, &caller, input)?;
-    }
-    let answers = app.queue.retry(&id.shard, app.limits_of(&id.shard.pool), input, &[id.local]).await?;
+    let input = match input {
+        None => None,
+        Some(new) => {
+            let job = app.job(&id, true).await?;
+            let task = submit::task(&app.config, &job.task)?;
+            Some(submit::replaced_input(&task, &caller, new, job.input.as_deref().unwrap_or(new))?)
+        }
+    };
+    let answers = app.queue.retry(&id.shard, app.limits_of(&id.shard.pool), input.as_deref(), &[id.local]).await?;
     match answers.into_iter().next() {
         None | Some(Retried::Unknown) => Err(ApiError::job_not_found()),
         Some(Retried::NotEnded) => Err(ApiError::conflict("job_not_ended", "the job has not ended yet")),

@@ -69,6 +69,28 @@ pub(crate) struct ListQuery {
     after: Option<String>,
 }
 
+/// Audio and what is to be known about it; further fields are those of a submit.
+#[derive(Deserialize, ToSchema)]
+pub(crate) struct Upload {
+    /// The audio, at most `max_audio_bytes`.
+    #[schema(value_type = String, format = Binary)]
+    file: String,
+    /// Default: the provider's first.
+    #[schema(min_length = 1, max_length = 256)]
+    model: Option<String>,
+    /// A code such as `en`.
+    #[schema(example = "en", pattern = "^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,2}$")]
+    language: Option<String>,
+    /// Words that guide the spelling.
+    #[schema(max_length = 4096)]
+    prompt: Option<String>,
+    /// The sampling temperature.
+    #[schema(minimum = 0, maximum = 1)]
+    temperature: Option<f64>,
+    /// The submit as JSON, for callers who would rather write that.
+    job: Option<String>,
+}
+
 /// A job to be done.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

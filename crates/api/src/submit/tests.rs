@@ -2,7 +2,7 @@
 
 use overshot_common::config::Config;
 
-use super::{Prepared, body_hash, prepare};
+use super::{Form, Prepared, body_hash, prepare};
 use crate::access::Caller;
 use crate::error::ApiError;
 
@@ -30,7 +30,7 @@ const CONFIG: &str = r#"
 
 fn prepare_text(body: &str) -> Result<Prepared, ApiError> {
     let config = Config::load(Some((std::path::Path::new("test"), CONFIG)), []).unwrap();
-    prepare(&config, &Caller::anonymous(), serde_json::from_str(body).unwrap(), None)
+    prepare(&config, &Caller::anonymous(), serde_json::from_str(body).unwrap(), None, Form::Json)
 }
 
 fn with(members: &str) -> String {
@@ -62,7 +62,7 @@ fn names_and_defaults_are_resolved_at_submit() {
 fn what_the_configuration_does_not_know_is_refused_by_name() {
     for (members, status, param) in [
         (r#""task":"nope""#, 422, "task"),
-        (r#""task":"transcription","pool":"chat""#, 422, "task"),
+        (r#""task":"transcription","pool":"chat""#, 422, "input.audio_url"),
         (r#""task":"vectors""#, 422, "input.input"),
         (r#""task":"chat""#, 422, "pool"),
         (r#""task":"chat","pool":"nope""#, 404, "pool"),

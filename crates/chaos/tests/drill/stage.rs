@@ -287,5 +287,6 @@ fn new_job(id: JobId, delay: Duration) -> NewJob {
         on_conflict: OnConflict::Reject,
         fail_fast: false,
         idempotent_for: Duration::ZERO,
+        audio_bytes: 0,
     }
 }

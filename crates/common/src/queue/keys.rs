@@ -50,6 +50,11 @@ pub(crate) fn stash(id: &JobId) -> String {
     format!("overshot:{{{}}}:v:{}", id.shard, id.local)
 }
 
+/// The audio of a job's upload.
+pub(crate) fn audio(id: &JobId) -> String {
+    format!("overshot:{{{}}}:a:{}", id.shard, id.local)
+}
+
 /// The public channel of a job's events.
 pub fn events_channel(id: &JobId) -> String {
     format!("overshot:{{{}}}:events:{id}", id.shard)

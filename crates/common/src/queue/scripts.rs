@@ -85,6 +85,8 @@ scripts! {
     enqueue: "";
     reserve: "";
     unreserve: "allow-oom";
+    store: "";
+    discard: "allow-oom";
     claim: "allow-oom";
     renew: "allow-oom";
     publish: "";

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use super::error::Error;
 use super::record::{Facts, INLINE, State, Stored};
 use super::tallies::Labels;
-use super::{Queue, keys, ms, parts};
+use super::{Queue, audio, keys, ms, parts};
 use crate::config::Durability;
 use crate::ids::{JobId, Shard};
 use crate::job::{Job, JobSpec, Metadata, OnConflict, Priority};
@@ -57,6 +57,8 @@ pub struct NewJob {
     pub fail_fast: bool,
     /// How long its idempotency key is kept, if it has one: so long the id is not accepted a second time.
     pub idempotent_for: Duration,
+    /// Bytes of its audio, stored before under its id (see [`Queue::store_audio`]); 0: none.
+    pub audio_bytes: u64,
 }
 
 /// Without the input: what a caller wrote belongs into no log line.
@@ -96,6 +98,8 @@ pub enum Submitted {
     NoLiveWorker,
     /// The job with this id ended and its retention is over.
     Gone,
+    /// Its audio is not there, or not whole: upload it again.
+    AudioLost,
 }
 
 /// What an idempotency key stands for.
@@ -209,8 +213,8 @@ impl NewJob {
     }
 
     /// What the script needs to make the state: `PLAN` of `scripts/enqueue.lua`.
-    fn plan(&self, stage: u8, service: u8) -> [u8; 25] {
-        let mut plan = [0; 25];
+    fn plan(&self, stage: u8, service: u8) -> [u8; 29] {
+        let mut plan = [0; 29];
         plan[..3].copy_from_slice(&[
             self.priority.number(),
             u8::from(self.concurrency_key.is_some()),
@@ -219,9 +223,15 @@ impl NewJob {
         plan[3..9].copy_from_slice(&self.not_before().to_be_bytes()[2..]);
         plan[9..14].copy_from_slice(&ms(self.delay).to_be_bytes()[3..]);
         plan[14..19].copy_from_slice(&ms(self.result_ttl).to_be_bytes()[3..]);
-        plan[19..23].copy_from_slice(&(self.input.get().len() as u64).to_be_bytes()[4..]);
-        plan[23..].copy_from_slice(&[stage, service]);
+        plan[19..23].copy_from_slice(&self.bytes().to_be_bytes()[4..]);
+        plan[23..25].copy_from_slice(&[stage, service]);
+        plan[25..].copy_from_slice(&audio::pieces(self.audio_bytes).to_be_bytes());
         plan
+    }
+
+    /// What counts against the pool's `max_queued_bytes`.
+    fn bytes(&self) -> u64 {
+        self.input.get().len() as u64 + self.audio_bytes
     }
 
     /// `run_at` as Unix time in ms; 0: at once.
@@ -310,6 +320,7 @@ fn answer(reply: Value, now: u64, shard: &Shard, job: &NewJob, facts: Facts) -> 
         }
         5 => Submitted::NoLiveWorker,
         6 => Submitted::Gone,
+        7 => Submitted::AudioLost,
         other => return Err(Error::corrupt(format!("enqueue answered {other}"))),
     })
 }

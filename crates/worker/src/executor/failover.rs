@@ -47,11 +47,11 @@ pub(super) async fn run<'a>(
             duration_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
         };
         match outcome {
-            Outcome::Done(result) if !tries.is_empty() => {
+            Outcome::Done(result) if !tries.is_empty() && !kind.tells_attempts() => {
                 tries.push(turn(None));
                 return Outcome::Done(with_attempts(&result, &tries));
             }
-            outcome if outcome.is_the_providers_fault() && !reporter.streamed() => {
+            outcome if outcome.is_for_the_next_provider() && !reporter.streamed() => {
                 tries.push(turn(outcome.error().cloned()));
                 failed = Some(match failed {
                     Some(before) => before.or_better(outcome),

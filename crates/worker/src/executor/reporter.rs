@@ -30,6 +30,8 @@ pub(super) struct Reporter<'a> {
     /// Whose turn it is, or was last.
     provider: Option<&'a str>,
     partial: Partial,
+    /// What the task wants kept; it knows better than the chunks.
+    kept: Option<Box<RawValue>>,
     progress: Option<Progress>,
     noted: Instant,
 }
@@ -52,7 +54,7 @@ impl<'a> Reporter<'a> {
     ) -> Self {
         let noted = attempt.begun;
         let (provider, partial) = (None, Partial::new());
-        Self { station, outlet, attempt, job, seq: 0, provider, partial, progress: None, noted }
+        Self { station, outlet, attempt, job, seq: 0, provider, partial, kept: None, progress: None, noted }
     }
 
     pub(super) fn station(&self) -> &'a Station {
@@ -80,7 +82,7 @@ impl<'a> Reporter<'a> {
 
     /// What the attempt keeps though it broke off.
     pub(super) fn partial(self, model: Option<&str>) -> Option<Box<RawValue>> {
-        self.partial.into_result(model, self.attempt.begun.elapsed())
+        self.kept.or_else(|| self.partial.into_result(model, self.attempt.begun.elapsed()))
     }
 
     /// The same, where the outcome is not a whole result.
@@ -111,6 +113,14 @@ impl Sink for Reporter<'_> {
             self.noted = Instant::now();
             self.outlet.note_progress(self.station, progress);
         }
+    }
+
+    fn kept(&self) -> Option<&RawValue> {
+        self.kept.as_deref()
+    }
+
+    fn keep(&mut self, partial: Box<RawValue>) {
+        self.kept = Some(partial);
     }
 
     async fn chunk(&mut self, text: &str, delta: &RawValue) {

@@ -1,4 +1,4 @@
-//! Chat completions and embeddings over HTTP, as OpenAI defined them and vLLM, llama.cpp and gateways serve them.
+//! Chat completions, embeddings and transcriptions over HTTP, as OpenAI defined them and vLLM, llama.cpp and gateways serve them.
 //!
 //! A chat asks for a stream and takes a plain JSON answer as well. Any error ends it: nothing is sent twice.
 
@@ -23,6 +23,7 @@ pub(super) mod retry_after;
 mod sse;
 #[cfg(test)]
 mod tests;
+mod transcription;
 
 pub(super) use answering::TRAILER_TIMEOUT;
 
@@ -43,6 +44,8 @@ pub(super) struct Client {
     embeddings: Url,
     /// Whether the server refused to write vectors as base64.
     numbers_only: AtomicBool,
+    transcriptions: Url,
+    plain: transcription::Plain,
     request_timeout: Duration,
 }
 
@@ -55,9 +58,10 @@ impl Client {
     ) -> Result<Self, String> {
         let base = config.base_url.trim_end_matches('/');
         let url = Url::parse(&format!("{base}/chat/completions")).map_err(|_| "base_url: is not a URL")?;
-        let embeddings = embedding::url(base)?;
+        let (embeddings, transcriptions) = (embedding::url(base)?, transcription::url(base)?);
         let http = http_client(config, "text/event-stream, application/json", env)?;
-        Ok(Self { http, url, embeddings, numbers_only: AtomicBool::new(false), request_timeout })
+        let (numbers_only, plain) = (AtomicBool::new(false), transcription::Plain::default());
+        Ok(Self { http, url, embeddings, numbers_only, transcriptions, plain, request_timeout })
     }
 
     /// One chat completion, within `request_timeout` from the first byte sent to the last one read.

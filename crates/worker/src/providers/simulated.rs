@@ -11,7 +11,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use tokio::task::consume_budget;
 use tokio::time::{sleep, timeout};
 
-use super::{ChatOutput, ChatRequest, Output, ProviderFailure};
+use super::{ChatOutput, ChatRequest, Output, ProviderFailure, Spoken, Transcript, TranscriptionRequest};
 use crate::tasks::Sink;
 
 mod embedding;
@@ -22,6 +22,10 @@ mod tests;
 const TEXT: &str = "The water runs along the flume and falls over the top of the wheel. It fills one bucket after \
     another, and the wheel turns: slowly, and with all the weight of the stream. Nothing is lost on the way. What a \
     bucket cannot carry now, the next one takes, and below the wheel the stream goes on as it came. ";
+
+/// A line of a transcript, and how long one of its words takes where the audio's length is not known.
+const WORDS_PER_LINE: usize = 10;
+const WORD_SECONDS: f64 = 0.4;
 
 /// See the module.
 pub(super) struct Simulated {
@@ -68,6 +72,32 @@ impl Simulated {
         })
     }
 
+    /// As many words as a chat answer has, spread over the audio, in lines.
+    pub(super) async fn transcribe(&self, request: &TranscriptionRequest<'_>) -> Result<Transcript, ProviderFailure> {
+        let limit = self.request_timeout;
+        timeout(limit, self.write_down(request)).await.map_err(|_| ProviderFailure::timeout(limit))?
+    }
+
+    async fn write_down(&self, request: &TranscriptionRequest<'_>) -> Result<Transcript, ProviderFailure> {
+        let mut rng = StdRng::seed_from_u64(request.seed);
+        if rng.random_bool(self.settings.error_rate) {
+            return Err(failed());
+        }
+        let count = self.settings.tokens as usize;
+        for _ in 0..count {
+            self.pause(&mut rng).await;
+        }
+        let words: Vec<&str> = TEXT.split_inclusive(' ').cycle().take(count).collect();
+        let seconds = request.seconds.unwrap_or(count as f64 * WORD_SECONDS);
+        let at = |word: usize| seconds * word as f64 / count as f64;
+        let lines = words.chunks(WORDS_PER_LINE).enumerate().map(|(line, words)| {
+            let first = line * WORDS_PER_LINE;
+            Spoken { start: at(first), end: at(first + words.len()), text: words.concat(), ..Spoken::default() }
+        });
+        let segments = lines.collect();
+        Ok(Transcript { text: words.concat(), segments, language: Some("en".to_owned()), seconds: Some(seconds) })
+    }
+
     async fn speak<S: Sink>(&self, request: &ChatRequest, output: &mut Output<'_, S>) -> Result<(), ProviderFailure> {
         let mut rng = StdRng::seed_from_u64(request.seed);
         let tokens = self.settings.tokens;
@@ -86,7 +116,7 @@ impl Simulated {
             output.push(&raw(&Delta { content })).await?;
         }
         match fails_at {
-            Some(_) => Err(ProviderFailure::retry(ErrorCode::ProviderError, "the simulated provider failed, as set")),
+            Some(_) => Err(failed()),
             None => Ok(()),
         }
     }
@@ -100,6 +130,10 @@ impl Simulated {
             sleep(self.settings.pace.mul_f64((1.0 + stray).max(0.0))).await;
         }
     }
+}
+
+fn failed() -> ProviderFailure {
+    ProviderFailure::retry(ErrorCode::ProviderError, "the simulated provider failed, as set")
 }
 
 /// A token is about four bytes.

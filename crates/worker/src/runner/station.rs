@@ -14,6 +14,7 @@ use super::providers::PoolProviders;
 use super::publisher::Outlet;
 use super::registry::Registry;
 use super::settler::Ended;
+use crate::fetch::Fetcher;
 
 /// One pool as this worker serves it.
 #[derive(Debug)]
@@ -41,6 +42,7 @@ pub(crate) struct Station {
     pub(crate) pool: Arc<Pool>,
     pub(crate) queue: Queue,
     pub(crate) upkeep: UpkeepHandle,
+    pub(crate) fetcher: Fetcher,
     pub(crate) registry: Registry,
     /// To the settler.
     pub(crate) endings: mpsc::UnboundedSender<Ended>,
@@ -101,6 +103,7 @@ pub(crate) mod tests {
         let station = Station {
             worker,
             shard: name.place(),
+            fetcher: Fetcher::new(&config.fetch, config.max_audio_bytes),
             config: Arc::new(config),
             pool: Arc::new(Pool { name, settings, providers, slots }),
             queue,

@@ -23,6 +23,7 @@ pub(crate) struct Recorder {
     pub(crate) writes_left: Option<usize>,
     /// See [`Stash::inline_max`].
     pub(crate) inline_max: usize,
+    pub(crate) kept: Option<Value>,
     pub(crate) texts: Vec<String>,
     pub(crate) deltas: Vec<Value>,
     /// Told at the first chunk, if there.
@@ -36,6 +37,14 @@ impl Sink for Recorder {
 
     fn progress(&mut self, done: u64, _total: Option<u64>, _unit: &'static str) {
         self.progress.push(done);
+    }
+
+    fn kept(&self) -> Option<&RawValue> {
+        None
+    }
+
+    fn keep(&mut self, partial: Box<RawValue>) {
+        self.kept = Some(serde_json::from_str(partial.get()).unwrap());
     }
 
     async fn chunk(&mut self, text: &str, delta: &RawValue) {

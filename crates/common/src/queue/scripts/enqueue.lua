@@ -3,7 +3,7 @@
 -- ARGV[4] the jobs' stages, each a line `<task><tab><model>`   ARGV[5] their owners' services, each a line
 -- Then per job: id, plan (below), facts with a small input behind them, an input that is not small or '', metadata (JSON or '')
 -- Returns { now, reply per job, watched ids }: its status, accepted; or { 2 } this id is there already; { 3 } full;
---   { 4, holder } key held; { 5 } no live worker; { 6 } this id came and went
+--   { 4, holder } key held; { 5 } no live worker; { 6 } this id came and went; { 7 } its audio is not there whole
 -- Atomic because record, ticket, key and limits must agree; sent again, it answers 2.
 local stages, services, fields = {}, {}, {}
 for label in string.gmatch(ARGV[4], '[^\n]+') do
@@ -18,8 +18,9 @@ end
 local waiting, bytes = waiting_now(fields)
 local max_waiting, max_bytes, liveness = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 -- Priority, whether it has a concurrency key, whether it wants a live worker, first run not before this time and not before this
--- delay, how long the result is kept, bytes of input, which stage and which service, counted from 1; 0 none.
-local PLAN = '>BBBI6I5I5I4BB'
+-- delay, how long the result is kept, bytes of input and audio, which stage and which service, counted
+-- from 1; 0 none; pieces of audio.
+local PLAN = '>BBBI6I5I5I4BBI4'
 -- Whoever names more of them is counted as `other`.
 local MOST_STAGES, MOST_SERVICES = 64, 32
 
@@ -50,20 +51,22 @@ local function enter_service(service)
   count(field, 1)
 end
 
-local function refusal(name, job, wants_worker)
+local function refusal(id, name, job, wants_worker, pieces)
   if redis.call('EXISTS', name) == 1 then
     return redis.call('HEXISTS', name, 's') == 1 and { 2 } or { 6 }
   elseif wants_worker == 1 and redis.call('ZCOUNT', base .. ':workers', now - liveness, '+inf') == 0 then
     return { 5 }
   elseif waiting + 1 > max_waiting or bytes + job[BYTES] > max_bytes then
     return { 3 }
+  elseif pieces > 0 and redis.call('HLEN', base .. ':a:' .. id) ~= pieces then
+    return { 7 }
   elseif job[KEYED] == 1 and job[CONFLICT] == 1 and job[RUN_AT] <= now then
     local holder = holder_of(job[KEY])
     return holder and { 4, holder }
   end
 end
 
-local function accept(id, name, job, facts, input, metadata, stage, service)
+local function accept(id, name, job, facts, input, metadata, stage, service, pieces)
   job[STAGE] = enter_stage(stage)
   if service then
     enter_service(service)
@@ -80,6 +83,10 @@ local function accept(id, name, job, facts, input, metadata, stage, service)
   if metadata ~= '' then
     redis.call('HSET', name, 'd', metadata)
   end
+  if pieces > 0 then
+    -- From here on it goes with the record.
+    redis.call('PERSIST', base .. ':a:' .. id)
+  end
   defer('ZADD', ':open', '0', id)
   if job[TAGS] ~= '' then
     for tag in string.gmatch(job[TAGS], '%S+') do
@@ -93,12 +100,13 @@ end
 local replies = {}
 for i = 6, #ARGV, 5 do
   local id, name, facts = ARGV[i], RECORD .. ARGV[i], ARGV[i + 2]
-  local priority, keyed, wants_worker, run_at, delay, ttl, size, stage, service = struct.unpack(PLAN, ARGV[i + 1])
+  local priority, keyed, wants_worker, run_at, delay, ttl, size, stage, service, pieces = struct.unpack(PLAN, ARGV[i + 1])
   local due = math.max(run_at, now + delay)
   -- In the order of the state, then the facts.
   local job = { 0, 0, priority, 0, 0, 0, 0, keyed, 0, 0, 0, due, 0, ttl, size, now, now, 0, 0, 0, 0, 0, 0, '', '', '', '', struct.unpack(FACTS, facts) }
   job[EXPIRES] = due + job[QUEUE_TIMEOUT]
-  replies[#replies + 1] = refusal(name, job, wants_worker) or accept(id, name, job, facts, ARGV[i + 3], ARGV[i + 4], stages[stage], services[service])
+  replies[#replies + 1] = refusal(id, name, job, wants_worker, pieces)
+    or accept(id, name, job, facts, ARGV[i + 3], ARGV[i + 4], stages[stage], services[service], pieces)
 end
 store_counts()
 flush()

@@ -13,14 +13,15 @@ local function prune(id)
     for tag in string.gmatch(job[TAGS], '%S+') do
       defer('ZREM', ':t:' .. tag, id)
     end
-    redis.call('UNLINK', name, base .. ':c:' .. id, base .. ':v:' .. id)
+    redis.call('UNLINK', name, base .. ':c:' .. id, base .. ':v:' .. id, base .. ':a:' .. id)
     if job[CREATED] + job[IDEMPOTENT_FOR] > now then
       -- Its idempotency key may still be sent: then the job came and went, and must not run again.
       redis.call('HSET', name, 'gone', 1)
       redis.call('PEXPIREAT', name, text(job[CREATED] + job[IDEMPOTENT_FOR] + 60000))
     end
   elseif not job then
-    -- Redis' own TTL was first (nobody pruned for a day): the listing must not keep the id.
+    -- Redis' own TTL was first (nobody pruned for a day): the listing must not keep the id, nor its audio stay.
+    redis.call('DEL', base .. ':a:' .. id)
     for _, index in pairs(ENDED) do
       defer('ZREM', index, id)
     end

@@ -15,7 +15,14 @@ local function retry(id)
   elseif job[STATUS] < DONE then
     return { 2 }
   end
-  local size = ARGV[3] == '1' and #ARGV[2] or job[BYTES]
+  local size = job[BYTES]
+  if ARGV[3] == '1' then
+    -- The audio of an upload stays.
+    local audio = base .. ':a:' .. id
+    local pieces = redis.call('HLEN', audio)
+    local whole = pieces > 1 and (pieces - 1) * redis.call('HSTRLEN', audio, 0) or 0
+    size = #ARGV[2] + whole + (pieces > 0 and redis.call('HSTRLEN', audio, pieces - 1) or 0)
+  end
   if waiting + 1 > tonumber(ARGV[1]) or bytes + size > tonumber(ARGV[4]) then
     return { 3 }
   end
@@ -32,8 +39,8 @@ local function retry(id)
   if ARGV[3] == '1' then
     redis.call('HDEL', name, 'i', 'I')
     local facts = struct.pack(FACTS, unpack(job, CONFLICT, ALL_FIELDS))
-    redis.call('HSET', name, 'f', size > INLINE and facts or facts .. ARGV[2])
-    if size > INLINE then
+    redis.call('HSET', name, 'f', #ARGV[2] > INLINE and facts or facts .. ARGV[2])
+    if #ARGV[2] > INLINE then
       redis.call('HSET', name, size > LARGE and 'I' or 'i', ARGV[2])
     end
   end

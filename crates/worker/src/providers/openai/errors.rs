@@ -106,7 +106,14 @@ impl ProviderError {
             || patterns.iter().any(|pattern| self.message.contains(pattern))
     }
 
-    fn is_unknown_model(&self, status: u16) -> bool {
+    /// Whether it says one of these, in lower case.
+    pub(super) fn mentions(&self, words: &[&str]) -> bool {
+        let said = format!("{} {} {}", self.names(), self.param, self.message);
+        words.iter().any(|word| said.contains(word))
+    }
+
+    /// Whether it says that there is no such model.
+    pub(super) fn is_unknown_model(&self, status: u16) -> bool {
         let absent = ["not found", "does not exist", "not exist"].iter().any(|text| self.message.contains(text));
         self.names().contains("model_not_found") || (status == 404 && self.message.contains("model") && absent)
     }

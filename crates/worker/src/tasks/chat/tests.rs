@@ -17,7 +17,8 @@ async fn outcome(input: &Value, error_rate: f64) -> (Outcome, Recorder) {
     let settings = SimulatedProvider { tokens: 3, pace: Duration::ZERO, jitter: 0.0, error_rate };
     let provider = Provider::new("sim", &ProviderConfig::simulated(settings), |_| None).unwrap();
     let input = to_raw_value(input).unwrap();
-    let attempt = Attempt { task: "chat", model: Some("m"), input: &input, stream: true, seed: 1 };
+    let attempt =
+        Attempt { task: "chat", model: Some("m"), input: &input, audio: None, earlier: None, stream: true, seed: 1 };
     let mut recorder = Recorder::default();
     (run(Kind::Chat, &attempt, &provider, &mut recorder).await, recorder)
 }

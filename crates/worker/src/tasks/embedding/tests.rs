@@ -18,7 +18,8 @@ async fn outcome(input: &Value, error_rate: f64) -> (Outcome, Recorder) {
     let settings = SimulatedProvider { tokens: 3, pace: Duration::ZERO, jitter: 0.0, error_rate };
     let provider = Provider::new("sim", &ProviderConfig::simulated(settings), |_| None).unwrap();
     let input = to_raw_value(input).unwrap();
-    let attempt = Attempt { task: "embedding", model: Some("m"), input: &input, stream: false, seed: 1 };
+    let (model, input) = (Some("m"), &*input);
+    let attempt = Attempt { task: "embedding", model, input, audio: None, earlier: None, stream: false, seed: 1 };
     let mut recorder = Recorder { inline_max: 1 << 20, ..Recorder::default() };
     (run(Kind::Embedding, &attempt, &provider, &mut recorder).await, recorder)
 }

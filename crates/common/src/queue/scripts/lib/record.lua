@@ -6,6 +6,7 @@
 --              large) that is not, r result, e error, d metadata, p progress, n nonce of the last retry by hand
 --   :c:<id>    chunks (stream), ids <grant number>-<seq>
 --   :v:<id>    what a running job left beside its record (hash): vectors by key, parts of a result that is not in `r`
+--   :a:<id>    audio of an upload (hash): pieces by number, all but the last of the same size
 --   :q:<lane>  tickets (streams, group `workers`): suspect, front, high, normal, low
 --   :due       scheduled and retrying by due time   :exp     waiting jobs whose deadline no stream order tells
 --   :leases    running by lease end                 :cancels running with a cancel request, by the end of patience

@@ -15,7 +15,8 @@ async fn attempt(texts: &[String], size: usize, recorder: &mut Recorder) -> Outc
     let settings = SimulatedProvider { tokens: 3, pace: Duration::ZERO, jitter: 0.0, error_rate: 0.0 };
     let provider = Provider::new("sim", &ProviderConfig::simulated(settings), |_| None).unwrap();
     let input = to_raw_value(&json!({ "input": texts, "batch_size": size, "dimensions": 2 })).unwrap();
-    let attempt = Attempt { task: "embedding", model: Some("m"), input: &input, stream: false, seed: 1 };
+    let (model, input) = (Some("m"), &*input);
+    let attempt = Attempt { task: "embedding", model, input, audio: None, earlier: None, stream: false, seed: 1 };
     run(Kind::Embedding, &attempt, &provider, recorder).await
 }
 

@@ -1,0 +1,58 @@
+//! Audio in, transcript out: uploads, URLs, what is stored meanwhile, and what providers make of it.
+
+use serde_json::{Value, json};
+use support::{Fleet, OpenAiStub, Reply};
+
+use crate::settings::stubbed;
+
+mod failures;
+mod real;
+mod storage;
+mod submits;
+
+/// A WAV file of silence: 16-bit samples at 16 kHz. `mark` makes it another file.
+fn silence(seconds: u32, mark: u8) -> Vec<u8> {
+    let length = seconds * 32_000;
+    let mut file = Vec::new();
+    file.extend_from_slice(b"RIFF");
+    file.extend_from_slice(&(36 + length).to_le_bytes());
+    file.extend_from_slice(b"WAVEfmt \x10\0\0\0\x01\0\x01\0");
+    file.extend_from_slice(&16_000_u32.to_le_bytes());
+    file.extend_from_slice(&32_000_u32.to_le_bytes());
+    file.extend_from_slice(b"\x02\0\x10\0data");
+    file.extend_from_slice(&length.to_le_bytes());
+    file.resize(44 + length as usize, 0);
+    file[44] = mark;
+    file
+}
+
+/// A provider's answer of these segments: begin, end, text.
+fn verbose(segments: &[(f64, f64, &str)]) -> Reply {
+    let text: String = segments.iter().map(|(_, _, text)| *text).collect();
+    let parts = segments.iter().map(|(start, end, text)| json!({"id": 0, "start": start, "end": end, "text": text}));
+    let answer = json!({"task": "transcribe", "language": "english", "duration": 4.0, "text": text,
+        "segments": parts.collect::<Vec<_>>()});
+    Reply::status(200, &[], &answer.to_string())
+}
+
+/// A fleet on the stub, whose pool has these settings and whose configuration begins with `top`.
+async fn fleet_with(stub: &OpenAiStub, top: &str, pool: &str) -> Fleet {
+    Fleet::start(format!("{top}\n{}", stubbed(stub, pool))).await
+}
+
+async fn fleet(stub: &OpenAiStub) -> Fleet {
+    fleet_with(stub, "", "").await
+}
+
+/// The keys that hold audio.
+async fn stored(fleet: &Fleet) -> Vec<String> {
+    let keys: Vec<String> = redis::from_redis_value(fleet.redis.cli(&["KEYS", "*:a:*"]).await).unwrap();
+    keys
+}
+
+/// The job, which must have completed.
+async fn completed(fleet: &Fleet, id: &str) -> Value {
+    let job = fleet.client.wait_end(id).await;
+    assert_eq!(job["status"], "completed", "{job}");
+    job
+}
