@@ -39,7 +39,7 @@ pub(crate) struct Prepared {
 impl Prepared {
     /// Whether something has to be looked up before the enqueue: see [`book`].
     pub(crate) fn has_to_book(&self) -> bool {
-        self.key.is_some() || self.replaces_own
+        self.key.is_some() || self.replaces_own || (self.job.fail_fast && self.job.spec.provider.is_some())
     }
 }
 

@@ -7,6 +7,9 @@ use serde::Serialize;
 use crate::config::ProviderConfig;
 use crate::queue::{ITSELF, ProviderStatus};
 
+/// Reports older than so many times `liveness` are stale: a worker with nothing to tell reports every three or four of it.
+const STALE_AFTER: u32 = 6;
+
 /// How a provider is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(as = ProviderState))]
@@ -44,6 +47,13 @@ pub fn state(config: &ProviderConfig, status: &ProviderStatus) -> State {
         // Nothing opens without a breaker: then the last word counts.
         || (config.breaker.is_none() && status.fact("error_at") > answered);
     if down { State::Down } else { State::Ok }
+}
+
+/// Whether the last report on a provider is old: its workers are gone. Without any it is unconfigured, not stale.
+pub fn is_stale(status: &ProviderStatus, liveness: Duration) -> bool {
+    let reported = status.fact("reported");
+    let age = Duration::from_millis(status.now.saturating_sub(reported));
+    reported > 0 && age > liveness * STALE_AFTER
 }
 
 /// Whether a job of that model would wait now because the provider is down. What sleeps is not down.
@@ -95,6 +105,17 @@ mod tests {
         assert!(is_down_for(&two, &status(NOW, &["a"]), Some("a")));
         assert!(!is_down_for(&two, &status(NOW, &["a"]), Some("b")));
         assert_eq!(state(&two, &ProviderStatus::default()), State::Unconfigured);
+    }
+
+    #[test]
+    fn a_report_is_stale_after_six_times_liveness() {
+        let liveness = Duration::from_millis(100);
+        let mut old = status(NOW, &[]);
+        old.now = NOW + 600;
+        assert!(!is_stale(&old, liveness));
+        old.now += 1;
+        assert!(is_stale(&old, liveness));
+        assert!(!is_stale(&ProviderStatus { now: NOW, ..ProviderStatus::default() }, liveness));
     }
 
     #[test]

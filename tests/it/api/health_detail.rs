@@ -20,6 +20,7 @@ async fn detail(fleet: &Fleet) -> Value {
 #[tokio::test]
 async fn a_fleet_that_is_well_is_ok_in_every_component() {
     let fleet = Fleet::start(quick()).await;
+    assert_eventually!(detail(&fleet).await["status"] == "ok");
     let answer = fleet.client.get("/health/detail").await;
     assert_eq!((answer.status, &answer.json["status"]), (200, &json!("ok")), "{}", answer.text);
     assert!(answer.json["generated_at"].as_str().unwrap().ends_with('Z'));
@@ -36,6 +37,36 @@ async fn a_fleet_that_is_well_is_ok_in_every_component() {
     assert_eq!(queue["by_owner_service"], json!({ "desk": 1 }));
     assert_eq!(queue["by_status"]["completed"], 1);
     assert_eq!(component(&report, "throughput")["data"]["stages"][0]["task"], "chat");
+}
+
+#[tokio::test]
+async fn a_provider_that_nobody_tells_of_degrades_and_one_that_dies_is_down_until_it_is_back() {
+    let mut stub = OpenAiStub::start().await;
+    let config = stubbed(&stub, "");
+    let config =
+        config.replace("[providers.stub]", "[providers.stub]\nbreaker = { failures = 2, open_for = \"300ms\" }");
+    let mut fleet = FleetOptions::new(config).workers(0).start().await;
+    let providers = async |fleet: &Fleet| component(&detail(fleet).await, "providers");
+    let shown = providers(&fleet).await;
+    assert_eq!(
+        (&shown["status"], &shown["error"]),
+        (&json!("degraded"), &json!("providers of which no worker has told of late: 1"))
+    );
+    assert_eq!(shown["data"]["providers"][0]["state"], "unconfigured", "{shown:#}");
+    fleet.add_worker();
+    assert_eventually!(providers(&fleet).await["status"] == "ok");
+    let shown = providers(&fleet).await;
+    let expected = json!({ "provider": "stub", "state": "ok", "ok": true, "stale": false, "in_flight": 0 });
+    assert_eq!(shown["data"]["providers"], json!([expected]), "{shown:#}");
+    stub.kill();
+    let job = fleet.client.submit(&chat_with("x", &json!({ "max_attempts": 9 }))).await;
+    assert_eventually!(providers(&fleet).await["status"] == "down");
+    let report = fleet.client.get("/health/detail").await;
+    assert_eq!((report.status, &report.json["status"]), (503, &json!("down")), "{}", report.text);
+    assert_eq!(component(&report.json, "providers")["error"], "providers that do not answer: 1");
+    stub.revive().await;
+    assert_eventually!(providers(&fleet).await["status"] == "ok");
+    fleet.client.wait_status(&job, "completed").await;
 }
 
 #[tokio::test]
@@ -80,7 +111,7 @@ async fn a_job_that_waits_too_long_and_one_whose_lease_is_over_degrade_the_queue
 #[tokio::test]
 async fn a_redis_that_hangs_is_down_and_told_within_twelve_seconds() {
     let fleet = Fleet::start(quick()).await;
-    assert_eq!(detail(&fleet).await["status"], "ok");
+    assert_eventually!(detail(&fleet).await["status"] == "ok");
     fleet.redis.freeze();
     // The report may be a second old.
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -94,6 +125,9 @@ async fn a_redis_that_hangs_is_down_and_told_within_twelve_seconds() {
         assert_eq!((answer.status, &answer.json["status"]), (503, &json!("down")), "{}", answer.text);
         assert_eq!(component(&answer.json, "redis")["status"], "down");
         assert_eq!(component(&answer.json, "infra")["status"], "ok", "what needs no Redis is told");
+        let providers = component(&answer.json, "providers");
+        assert_eq!(providers["status"], "degraded", "what cannot be read is never well: {providers:#}");
+        assert!(providers["error"].as_str().unwrap().contains("cannot be read"), "{providers:#}");
         assert_eq!(component(&answer.json, "queue"), Value::Null);
     }
     assert!(begun.elapsed() < Duration::from_secs(12), "{:?}", begun.elapsed());

@@ -124,7 +124,7 @@ async fn assemble(app: &App) -> Report {
     let (redis, providers, overview, running, infra) =
         tokio::join!(redis, providers, overview, running, app.infra.look());
     let mut found = vec![redis.unwrap_or_else(|_| Component::down("redis", "redis does not answer in time"))];
-    found.extend(providers);
+    found.push(providers.unwrap_or_else(|_| components::providers_unread()));
     if let Ok(Ok(pools)) = overview {
         let oldest_running = running.ok().and_then(Result::ok).flatten();
         found.push(components::queue(app, &pools, oldest_running));

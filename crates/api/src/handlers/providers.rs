@@ -18,9 +18,6 @@ use utoipa::ToSchema;
 use crate::app::App;
 use crate::error::ApiError;
 
-/// Reports older than so many times `liveness` are stale: a worker with nothing to tell reports every three or four of it.
-const STALE_AFTER: u32 = 6;
-
 /// The configured providers.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ProviderList {
@@ -100,17 +97,16 @@ struct LastError {
     responses((status = 200, description = "the providers", body = ProviderList)),
 )]
 pub(crate) async fn status(State(app): State<Arc<App>>) -> Result<Json<ProviderList>, ApiError> {
-    let stale_after = app.config.worker.liveness * STALE_AFTER;
+    let liveness = app.config.worker.liveness;
     let providers = app.config.providers.iter().map(async |(name, config)| {
         let status = app.queue.provider_status(name).await?;
-        Ok::<_, ApiError>(shown(name, config, &status, stale_after))
+        Ok::<_, ApiError>(shown(name, config, &status, liveness))
     });
     Ok(Json(ProviderList { object: "list", data: try_join_all(providers).await? }))
 }
 
-fn shown(name: &str, config: &ProviderConfig, status: &ProviderStatus, stale_after: Duration) -> Provider {
+fn shown(name: &str, config: &ProviderConfig, status: &ProviderStatus, liveness: Duration) -> Provider {
     let (state, reported) = (provider::state(config, status), status.fact("reported"));
-    let age = Duration::from_millis(status.now.saturating_sub(reported));
     let circuits = status.circuits.iter().map(|(model, stored)| (model.clone(), circuit(stored, status.now)));
     let used = |limit: Option<u64>, used| limit.map(|limit| Use { limit, used });
     Provider {
@@ -125,7 +121,7 @@ fn shown(name: &str, config: &ProviderConfig, status: &ProviderStatus, stale_aft
         configured: state != provider::State::Unconfigured,
         state,
         ok: state == provider::State::Ok,
-        stale: reported > 0 && age > stale_after,
+        stale: provider::is_stale(status, liveness),
         reported_at: at(reported),
         answered_at: at(status.fact("answered")),
         latency_ms: status.facts.get("latency").and_then(|ms| ms.parse().ok()),

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use futures_util::future::{join_all, try_join_all};
 use overshot_common::job::Status;
-use overshot_common::queue::{self, ITSELF, PoolNumbers};
+use overshot_common::provider;
+use overshot_common::queue::{self, PoolNumbers};
 use serde_json::json;
 
 use super::{Component, Level};
@@ -41,24 +42,51 @@ pub(super) async fn redis(app: &App) -> Component {
     component
 }
 
-/// Who answers the jobs, as the workers found them.
+/// Who answers the jobs, as the workers found them. What does not answer is down; of what nobody tells nothing is known.
 pub(super) async fn providers(app: &App) -> Component {
-    let looks = app.config.providers.keys().map(async |name| (name, app.probe.provider_status(name).await));
-    let (mut told, mut down) = (Vec::new(), Vec::new());
-    for (name, status) in join_all(looks).await {
-        // Without Redis nothing is known of it.
-        let Ok(status) = status else { continue };
-        let itself = status.circuits.get(ITSELF).copied().unwrap_or_default();
-        if itself.opened > 0 {
-            down.push(name.as_str());
+    let looks = app.config.providers.iter().map(async |(name, config)| {
+        let status = app.probe.provider_status(name).await;
+        (name, config, status)
+    });
+    let (mut told, mut down, mut silent, mut unread) = (Vec::new(), 0, 0, None);
+    for (name, config, status) in join_all(looks).await {
+        let status = match status {
+            Ok(status) => status,
+            Err(error) => {
+                told.push(json!({ "provider": name, "ok": false, "error": "its state cannot be read" }));
+                unread = Some(error);
+                continue;
+            }
+        };
+        let state = provider::state(config, &status);
+        let stale = provider::is_stale(&status, app.config.worker.liveness);
+        match state {
+            provider::State::Down => down += 1,
+            provider::State::Unconfigured => silent += 1,
+            provider::State::Ok | provider::State::Asleep | provider::State::Waking => silent += u32::from(stale),
         }
-        told.push(json!({ "provider": name, "ok": itself.opened == 0, "in_flight": status.in_flight }));
+        told.push(json!({
+            "provider": name, "ok": state == provider::State::Ok, "state": state, "stale": stale,
+            "in_flight": status.in_flight,
+        }));
     }
-    let component = Component::new("providers", &json!({ "providers": told }));
-    if down.is_empty() {
-        return component;
+    // `error` is open to all: names are in `data`.
+    let mut component = Component::new("providers", &json!({ "providers": told }));
+    if down > 0 {
+        component = component.but(Level::Down, format!("providers that do not answer: {down}"));
     }
-    component.but(Level::Down, format!("no answer from {}", down.join(", ")))
+    if silent > 0 {
+        component = component.but(Level::Degraded, format!("providers of which no worker has told of late: {silent}"));
+    }
+    match unread {
+        Some(error) => component.but(Level::Degraded, format!("the state of providers cannot be read: {error}")),
+        None => component,
+    }
+}
+
+/// Their states could not be read in time.
+pub(super) fn providers_unread() -> Component {
+    Component::new("providers", &json!({ "providers": [] })).but(Level::Degraded, "their states cannot be read in time")
 }
 
 /// For how long the job that runs longest has run, of those whose leases end first.

@@ -25,6 +25,6 @@ return {
   redis.call('HGETALL', base .. ':facts'),
   redis.call('HGETALL', base .. ':circuits'),
   in_flight,
-  requests,
-  string.format('%.0f', tokens),
+  math.max(requests, 0),
+  string.format('%.0f', math.max(tokens, 0)),
 }
