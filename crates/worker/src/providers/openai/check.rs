@@ -1,4 +1,4 @@
-//! Whether a server is there: it lists its models, or says at least that it does not know how.
+//! Whether a server is there: it lists its models, or says at least something.
 
 use reqwest::Url;
 
@@ -13,16 +13,20 @@ impl Client {
     }
 }
 
-/// Asks for what costs a server nothing.
+/// Asks for what costs a server nothing. Who answers at all is there: not every server knows the path, or lets every key
+/// ask, and some serve nothing but completions. Only nobody, and a gateway that finds nobody behind it, is down.
 pub(in crate::providers) async fn check(http: &reqwest::Client, url: Url) -> Result<(), ProviderFailure> {
-    let response = http.get(url).send().await.map_err(|error| errors::unreachable(&error))?;
+    let response = match http.get(url).send().await {
+        Err(error) if error.is_connect() || error.is_timeout() => return Err(errors::unreachable(&error)),
+        Err(_) => return Ok(()),
+        Ok(response) => response,
+    };
     let status = response.status().as_u16();
     match status {
-        // Not every server knows the path.
-        200..=299 | 404 | 405 | 501 => Ok(()),
-        _ => {
+        502..=504 => {
             let retry_after = retry_after::read(response.headers());
             Err(read_error(response).await.classify(status, retry_after))
         }
+        _ => Ok(()),
     }
 }
