@@ -59,8 +59,19 @@ async fn refresh(app: &App) {
             .shards()
             .map(|pool| async move { (pool.0, numbers(&app.probe, pool, app.config.worker.liveness).await) }),
     );
+    let providers = futures_util::future::join_all(app.config.providers.iter().map(async |(name, config)| {
+        let status = app.probe.provider_status(name).await;
+        (name, config, status)
+    }));
+    let (numbers, providers) = tokio::join!(numbers, providers);
     let mut up = true;
-    for (pool, numbers) in numbers.await {
+    for (name, config, status) in providers {
+        match status {
+            Ok(status) => metrics::provider_status(name, config, &status),
+            Err(_) => up = false,
+        }
+    }
+    for (pool, numbers) in numbers {
         match numbers {
             Ok(numbers) => metrics::pool_numbers(pool, &numbers),
             Err(_) => up = false,

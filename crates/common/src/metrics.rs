@@ -121,6 +121,9 @@ metrics! {
     DEMAND = Gauge "demand" ["pool"] "Queued, due and running jobs: the number to scale on";
     LIVE_WORKERS = Gauge "live_workers" ["pool"] "Workers that beat lately";
     PAUSED = Gauge "paused" ["pool"] "1 while claims are stopped";
+    PROVIDER_UP = Gauge "provider_up" ["provider"] "1 while the provider answers or sleeps, as its workers tell; 0 while it is down or nobody tells of it";
+    PROVIDER_BREAKER_STATE = Gauge "provider_breaker_state" ["provider"] "The worst of the provider's circuits: 0 closed, 1 half-open, 2 open";
+    PROVIDER_LIMIT_RATIO = Gauge "provider_limit_used_ratio" ["provider"] "Share of the provider's fullest limit that is used, 0 without limits";
     WORKER_SLOTS = Gauge "worker_slots" ["pool"] "Jobs that this worker can run at once";
     WORKER_SLOTS_BUSY = Gauge "worker_slots_busy" ["pool"] "Jobs that this worker runs now";
     DRAINING = Gauge "draining" [] "1 while this process drains";

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::config::ProviderConfig;
-use crate::queue::{ITSELF, ProviderStatus};
+use crate::queue::{Circuit, ITSELF, ProviderStatus};
 
 /// Reports older than so many times `liveness` are stale: a worker with nothing to tell reports every three or four of it.
 const STALE_AFTER: u32 = 6;
@@ -25,6 +25,74 @@ pub enum State {
     Waking,
     /// No worker has told of it: none runs that serves it.
     Unconfigured,
+}
+
+/// How a circuit is; the worst comes last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(as = CircuitState))]
+#[serde(rename_all = "snake_case")]
+pub enum Breaker {
+    /// Calls go through.
+    Closed,
+    /// One call at a time tries it.
+    HalfOpen,
+    /// No call goes through.
+    Open,
+}
+
+impl Breaker {
+    /// How a circuit is at `now`, Unix time in ms of Redis.
+    pub fn of(circuit: &Circuit, now: u64) -> Self {
+        match circuit.opened {
+            0 => Self::Closed,
+            _ if circuit.until > now => Self::Open,
+            _ => Self::HalfOpen,
+        }
+    }
+}
+
+/// A limit of a provider, and how much of it all workers use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(as = LimitUse))]
+pub struct LimitUse {
+    /// The setting that sets it.
+    pub name: &'static str,
+    /// What is used.
+    pub value: u64,
+    /// What may be used.
+    pub threshold: u64,
+}
+
+impl LimitUse {
+    /// Whether nothing more may begin.
+    pub fn is_reached(&self) -> bool {
+        self.value >= self.threshold
+    }
+
+    /// The share that is used; may pass 1, by tokens that were more than expected.
+    pub fn ratio(&self) -> f64 {
+        self.value as f64 / self.threshold.max(1) as f64
+    }
+}
+
+/// The limit of which most is used; `None` where the provider has none.
+pub fn fullest_limit(config: &ProviderConfig, status: &ProviderStatus) -> Option<LimitUse> {
+    let limits = [
+        ("max_in_flight", config.limits.max_in_flight.map(u64::from), status.in_flight),
+        ("requests_per_minute", config.limits.requests_per_minute.map(u64::from), status.requests),
+        ("tokens_per_minute", config.limits.tokens_per_minute, status.tokens),
+    ];
+    let limits = limits.into_iter();
+    limits
+        .filter_map(|(name, threshold, value)| Some(LimitUse { name, value, threshold: threshold? }))
+        .max_by(|a, b| a.ratio().total_cmp(&b.ratio()))
+}
+
+/// The circuit that a job of that model meets, the worse of the model's and the provider's own; `None` where the breaker is off.
+pub fn breaker(config: &ProviderConfig, status: &ProviderStatus, model: Option<&str>) -> Option<Breaker> {
+    config.breaker?;
+    let met = [Some(ITSELF), model].into_iter().flatten().filter_map(|name| status.circuits.get(name));
+    Some(met.map(|circuit| Breaker::of(circuit, status.now)).max().unwrap_or(Breaker::Closed))
 }
 
 /// How a provider is by what is known of it.
@@ -105,6 +173,25 @@ mod tests {
         assert!(is_down_for(&two, &status(NOW, &["a"]), Some("a")));
         assert!(!is_down_for(&two, &status(NOW, &["a"]), Some("b")));
         assert_eq!(state(&two, &ProviderStatus::default()), State::Unconfigured);
+    }
+
+    #[test]
+    fn a_job_meets_the_worse_of_two_circuits_and_the_fullest_of_the_limits() {
+        let mut provider = config(&["a"]);
+        let mut status = status(NOW, &["a"]);
+        assert_eq!(breaker(&provider, &status, Some("a")), Some(Breaker::HalfOpen));
+        assert_eq!(breaker(&provider, &status, Some("b")), Some(Breaker::Closed));
+        let open = Circuit { opened: 1, until: NOW + 1, ..Circuit::default() };
+        status.circuits.insert(ITSELF.to_owned(), open);
+        assert_eq!(breaker(&provider, &status, Some("a")), Some(Breaker::Open));
+        assert_eq!(breaker(&ProviderConfig { breaker: None, ..config(&[]) }, &status, None), None);
+        assert_eq!(fullest_limit(&provider, &status), None);
+        (provider.limits.max_in_flight, provider.limits.tokens_per_minute) = (Some(4), Some(1000));
+        (status.in_flight, status.tokens) = (3, 900);
+        let tokens = LimitUse { name: "tokens_per_minute", value: 900, threshold: 1000 };
+        assert_eq!(fullest_limit(&provider, &status), Some(tokens));
+        status.in_flight = 4;
+        assert!(fullest_limit(&provider, &status).unwrap().is_reached());
     }
 
     #[test]

@@ -1,9 +1,12 @@
 //! `/api/v1/jobs/{id}/explain`: why a job is not running.
 
-use serde_json::{Value, json};
-use support::{Fleet, FleetOptions, assert_eventually};
+use std::sync::Arc;
 
-use crate::settings::{chat, chat_with, quick, slow};
+use serde_json::{Value, json};
+use support::{Fleet, FleetOptions, OpenAiStub, Reply, assert_eventually};
+use tokio::sync::Semaphore;
+
+use crate::settings::{chat, chat_with, quick, slow, stubbed};
 
 async fn explain(fleet: &Fleet, id: &str) -> Value {
     let answer = fleet.client.get(&format!("/api/v1/jobs/{id}/explain")).await;
@@ -69,4 +72,36 @@ async fn a_job_behind_others_is_told_how_long_that_may_take_at_the_pace_of_late(
     let eta = told["eta_seconds"].as_f64().unwrap();
     assert!((3600.0..=7200.0).contains(&eta), "{told:#}");
     assert!(told["summary"].as_str().unwrap().contains("1 other job comes first, about 1h"), "{told:#}");
+}
+
+#[tokio::test]
+async fn a_job_is_told_the_circuit_that_is_open_and_the_limit_that_is_reached() {
+    let mut stub = OpenAiStub::start().await;
+    let gate = Arc::new(Semaphore::new(0));
+    stub.push(Reply::echo_gated(0, &gate));
+    let settings = "[providers.stub]\nmax_in_flight = 1\nbreaker = { failures = 1, open_for = \"1h\" }";
+    let fleet = Fleet::start(stubbed(&stub, "").replace("[providers.stub]", settings)).await;
+    let first = fleet.client.submit(&chat("x")).await;
+    stub.wait_for(1).await;
+    let second = fleet.client.submit(&chat("y")).await;
+    assert_eventually!(explain(&fleet, &second).await["reason"] == "provider_limited");
+    let told = explain(&fleet, &second).await;
+    let limit = json!({ "name": "max_in_flight", "value": 1, "threshold": 1 });
+    let server = json!({ "provider": "stub", "state": "ok", "breaker": "closed", "limit": limit });
+    assert_eq!(told["providers"], json!([server]), "{told:#}");
+    assert!(told["summary"].as_str().unwrap().contains("max_in_flight of stub is reached (1 of 1)"), "{told:#}");
+    gate.add_permits(1);
+    fleet.client.wait_status(&second, "completed").await;
+    assert_eq!(explain(&fleet, &first).await["providers"], json!([]), "it has ended");
+    stub.kill();
+    let third = fleet.client.submit(&chat_with("z", &json!({ "max_attempts": 9 }))).await;
+    assert_eventually!(explain(&fleet, &third).await["reason"] == "provider_down");
+    let told = explain(&fleet, &third).await;
+    assert_eq!(told["providers"][0]["state"], "down", "{told:#}");
+    assert_ne!(told["providers"][0]["breaker"], "closed", "{told:#}");
+    let page = fleet.client.get("/metrics").await.text;
+    for (metric, value) in [("up", 0), ("breaker_state", 2), ("limit_used_ratio", 0)] {
+        let line = format!("overshot_provider_{metric}{{provider=\"stub\"}} {value}");
+        assert!(page.lines().any(|found| found == line), "{line}");
+    }
 }

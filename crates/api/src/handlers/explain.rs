@@ -5,8 +5,11 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
+use futures_util::future::try_join_all;
+use overshot_common::config::ProviderConfig;
 use overshot_common::job::{Job, JobError, Priority, Status, times};
-use overshot_common::queue::{Place, PoolNumbers, Tallies};
+use overshot_common::provider::{self, Breaker, LimitUse};
+use overshot_common::queue::{Error, Place, PoolNumbers, Tallies};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -33,6 +36,10 @@ enum Reason {
     Paused,
     /// Nobody is there to run it.
     NoLiveWorker,
+    /// Every provider that serves it is down.
+    ProviderDown,
+    /// No provider that serves it has room: a limit of theirs is reached.
+    ProviderLimited,
     /// It is due and will be in its stream in a moment.
     AboutToQueue,
     /// Others come first, or no worker has a free slot.
@@ -61,6 +68,8 @@ pub(crate) struct Explanation {
     expires_at: Option<String>,
     /// By what the shard got done since the hour before this one; `None` where that tells nothing.
     eta_seconds: Option<f64>,
+    /// Who may serve it, in order of preference; none once it has ended. Of a pinned job that has run, all of its pool.
+    providers: Vec<Server>,
     /// Why its last attempt failed, or was put off.
     last_error: Option<JobError>,
 }
@@ -71,6 +80,21 @@ struct WaitingForKey {
     key: String,
     held_by: Option<String>,
     waiters_before: u64,
+}
+
+/// A provider that may serve it, as its workers told.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ExplainedProvider)]
+struct Server {
+    provider: String,
+    state: provider::State,
+    /// The circuit that the job meets; none: the breaker is off.
+    breaker: Option<Breaker>,
+    /// The limit of which most is used; none: it has no limits.
+    limit: Option<LimitUse>,
+    /// Whether the job would wait for it to come back.
+    #[serde(skip)]
+    down: bool,
 }
 
 /// Explains why a job is not running.
@@ -91,23 +115,47 @@ pub(crate) async fn show(
 ) -> Result<Json<Explanation>, ApiError> {
     let job = app.job(&id, false).await?;
     let liveness = app.config.worker.liveness;
-    let (mut place, numbers, tallies) = futures_util::try_join!(
+    let (mut place, numbers, tallies, providers) = futures_util::try_join!(
         app.queue.place(&id),
         app.queue.numbers(&id.shard, liveness),
-        app.queue.tallies(&id.shard)
+        app.queue.tallies(&id.shard),
+        servers(&app, &job)
     )?;
     if let Some(holder) = place.key_holder.take_if(|_| caller.service().is_some())
         && app.queue.get(&holder, false).await?.is_some_and(|job| caller.sees_job(&job))
     {
         place.key_holder = Some(holder);
     }
-    Ok(Json(explain(&job, place, &numbers, &tallies)))
+    Ok(Json(explain(&job, place, &numbers, &tallies, providers)))
 }
 
-fn explain(job: &Job, place: Place, numbers: &PoolNumbers, tallies: &Tallies) -> Explanation {
+/// Those who may serve a job, and how they are.
+async fn servers(app: &App, job: &Job) -> Result<Vec<Server>, Error> {
+    let model = job.model.as_deref();
+    // Later the record tells who ran it last, whether pinned or not.
+    let pinned = job.provider.as_deref().filter(|_| job.attempts == 0 && job.error.is_none());
+    let serves = |(name, config): &(&str, &ProviderConfig)| {
+        let has = |model: &str| config.models.is_empty() || config.models.iter().any(|one| one == model);
+        !job.status.is_terminal() && pinned.is_none_or(|pinned| pinned == *name) && model.is_none_or(has)
+    };
+    let all = app.config.providers_of_pool(&job.id.shard.pool).filter(serves);
+    try_join_all(all.map(async |(name, config)| {
+        let status = app.queue.provider_status(name).await?;
+        Ok(Server {
+            provider: name.to_owned(),
+            state: provider::state(config, &status),
+            breaker: provider::breaker(config, &status, model),
+            limit: provider::fullest_limit(config, &status),
+            down: provider::is_down_for(config, &status, model),
+        })
+    }))
+    .await
+}
+
+fn explain(job: &Job, place: Place, numbers: &PoolNumbers, tallies: &Tallies, providers: Vec<Server>) -> Explanation {
     let due_in = job.run_at.map(|at| Duration::try_from(at.duration_since(jiff::Timestamp::now())).unwrap_or_default());
     let waits = matches!(job.status, Status::Scheduled | Status::Retrying) && !place.in_stream;
-    let reason = reason(job, &place, numbers, due_in.unwrap_or_default());
+    let reason = reason(job, &place, numbers, &providers, due_in.unwrap_or_default());
     let position = place.in_stream.then(|| place.before + before_its_priority(job.priority, numbers));
     let eta = position.filter(|_| reason == Reason::Queued).and_then(|position| eta(position + 1, tallies));
     let key = job.concurrency_key.as_ref().filter(|_| job.status == Status::Blocked);
@@ -130,19 +178,24 @@ fn explain(job: &Job, place: Place, numbers: &PoolNumbers, tallies: &Tallies) ->
         due_in_seconds: due_in.filter(|_| waits).map(|time| time.as_secs_f64()),
         expires_at: job.expires_at.map(times::text),
         eta_seconds: eta.map(|time| time.as_secs_f64()),
+        providers,
         last_error: job.error.clone(),
     };
     explanation.summary = explanation.sentence(job);
     explanation
 }
 
-fn reason(job: &Job, place: &Place, numbers: &PoolNumbers, due_in: Duration) -> Reason {
+fn reason(job: &Job, place: &Place, numbers: &PoolNumbers, providers: &[Server], due_in: Duration) -> Reason {
+    let full = |server: &Server| server.limit.is_some_and(|limit| limit.is_reached());
+    let none_takes = !providers.is_empty() && providers.iter().all(|server| server.down || full(server));
     match job.status {
         status if status.is_terminal() => Reason::Ended,
         Status::Running => Reason::Running,
         Status::Blocked => Reason::WaitingForKey,
         _ if place.in_stream && numbers.paused => Reason::Paused,
         _ if place.in_stream && numbers.live_workers == 0 => Reason::NoLiveWorker,
+        _ if place.in_stream && none_takes && providers.iter().all(|server| server.down) => Reason::ProviderDown,
+        _ if place.in_stream && none_takes => Reason::ProviderLimited,
         _ if place.in_stream => Reason::Queued,
         Status::Scheduled if !due_in.is_zero() => Reason::NotDue,
         Status::Retrying if !due_in.is_zero() => Reason::RetryDelay,
@@ -180,6 +233,15 @@ impl Explanation {
             },
             Reason::Paused => format!("The pool {pool} is paused; {}.", self.others()),
             Reason::NoLiveWorker => format!("No live worker serves the pool {pool}; {}.", self.others()),
+            Reason::ProviderDown => format!("No provider that serves the job answers; {}.", self.others()),
+            Reason::ProviderLimited => {
+                let limits = self.providers.iter().filter_map(|server| Some((&server.provider, server.limit?)));
+                let limits = limits.filter(|(_, limit)| limit.is_reached());
+                let told = limits.map(|(name, LimitUse { name: limit, value, threshold })| {
+                    format!("{limit} of {name} is reached ({value} of {threshold})")
+                });
+                format!("The job waits for a provider: {}; {}.", told.collect::<Vec<_>>().join(", "), self.others())
+            }
             Reason::Queued => {
                 let eta = self.eta_seconds.map(|time| format!(", about {} at the pace of late", shown(Some(time))));
                 format!("The job waits for a free slot; {}{}.", self.others(), eta.unwrap_or_default())

@@ -9,7 +9,7 @@ use axum::extract::State;
 use futures_util::future::try_join_all;
 use overshot_common::config::{ProviderConfig, ProviderKind};
 use overshot_common::job::times;
-use overshot_common::provider;
+use overshot_common::provider::{self, Breaker};
 use overshot_common::queue::{Circuit, ProviderStatus};
 use serde::Serialize;
 use serde_json::Value;
@@ -56,8 +56,7 @@ struct Provider {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = ProviderCircuit)]
 struct CircuitView {
-    /// `closed`, `open` or `half_open`.
-    state: &'static str,
+    state: Breaker,
     /// In a row.
     failures: u64,
     open_until: Option<String>,
@@ -140,14 +139,9 @@ fn shown(name: &str, config: &ProviderConfig, status: &ProviderStatus, liveness:
 }
 
 fn circuit(circuit: &Circuit, now: u64) -> CircuitView {
-    let state = match circuit.opened {
-        0 => "closed",
-        _ if circuit.until > now => "open",
-        _ => "half_open",
-    };
     let ahead = |time: u64| at(time).filter(|_| time > now);
     CircuitView {
-        state,
+        state: Breaker::of(circuit, now),
         failures: circuit.consecutive,
         open_until: ahead(circuit.until),
         paused_until: ahead(circuit.paused),

@@ -10,14 +10,17 @@ use metrics::{counter, gauge, histogram};
 use super::hot;
 use super::{
     CHUNKS_DROPPED, CODE_OK, DEMAND, DRAINING, EVENT_LOOP_LAG, EXPIRED, HANDED_BACK, HTTP_REQUEST_DURATION,
-    HTTP_REQUESTS, JOBS, LEASE_LOST, LIVE_WORKERS, OLDEST_QUEUED, PAUSED, PROMOTED, PRUNED, QUEUED_BYTES, QUEUED_JOBS,
-    RECLAIMED, REDIS_ERRORS, REDIS_MAX_MEMORY, REDIS_RECONNECTS, REDIS_SCRIPT_MEAN, REDIS_SCRIPT_RATIO, REDIS_UP,
-    REDIS_USED_MEMORY, RETRIED, SETTLE_ABANDONED, SNOOZED, SUBMIT_REFUSED, WORKER_SLOTS, WORKER_SLOTS_BUSY,
+    HTTP_REQUESTS, JOBS, LEASE_LOST, LIVE_WORKERS, OLDEST_QUEUED, PAUSED, PROMOTED, PROVIDER_BREAKER_STATE,
+    PROVIDER_LIMIT_RATIO, PROVIDER_UP, PRUNED, QUEUED_BYTES, QUEUED_JOBS, RECLAIMED, REDIS_ERRORS, REDIS_MAX_MEMORY,
+    REDIS_RECONNECTS, REDIS_SCRIPT_MEAN, REDIS_SCRIPT_RATIO, REDIS_UP, REDIS_USED_MEMORY, RETRIED, SETTLE_ABANDONED,
+    SNOOZED, SUBMIT_REFUSED, WORKER_SLOTS, WORKER_SLOTS_BUSY,
 };
 use crate::code::ErrorCode;
+use crate::config::ProviderConfig;
 use crate::ids::PoolName;
 use crate::job::{Priority, Status};
-use crate::queue::{PoolNumbers, ServerLoad};
+use crate::provider::{self, Breaker, State};
+use crate::queue::{PoolNumbers, ProviderStatus, ServerLoad};
 
 /// Why a submit was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,6 +153,16 @@ pub fn pool_numbers(pool: &PoolName, numbers: &PoolNumbers) {
     set(DEMAND, as_f64(numbers.demand()));
     set(LIVE_WORKERS, as_f64(numbers.live_workers));
     set(PAUSED, f64::from(u8::from(numbers.paused)));
+}
+
+/// Sets the gauges of a provider to what its workers told.
+pub fn provider_status(name: &str, config: &ProviderConfig, status: &ProviderStatus) {
+    let set = |metric, value| gauge!(metric, "provider" => name.to_owned()).set(value);
+    let up = !matches!(provider::state(config, status), State::Down | State::Unconfigured);
+    set(PROVIDER_UP, f64::from(u8::from(up)));
+    let worst = status.circuits.values().map(|circuit| Breaker::of(circuit, status.now)).max();
+    set(PROVIDER_BREAKER_STATE, f64::from(worst.map_or(0, |breaker| breaker as u8)));
+    set(PROVIDER_LIMIT_RATIO, provider::fullest_limit(config, status).map_or(0.0, |limit| limit.ratio()));
 }
 
 /// Sets how many jobs have `status`.

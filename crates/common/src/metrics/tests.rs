@@ -82,6 +82,12 @@ fn what_happens_is_counted_and_adds_no_series_to_those_at_zero() {
     tokens(pool, model_label(&config, pool, None), 3, 4);
     worker_slots(pool, 8, 2);
     pool_numbers(pool, &crate::queue::PoolNumbers::default());
+    let (provider, settings) = config.providers.iter().next().unwrap();
+    let open = crate::queue::Circuit { opened: 1, until: 1, ..Default::default() };
+    let mut status = crate::queue::ProviderStatus::default();
+    status.facts.insert("reported".to_owned(), "1".to_owned());
+    status.circuits.insert("some model".to_owned(), open);
+    provider_status(provider, settings, &status);
     redis_call("claim", second);
     http_request(202, second);
     let page = recorder().unwrap().render();
@@ -92,6 +98,8 @@ fn what_happens_is_counted_and_adds_no_series_to_those_at_zero() {
         "overshot_jobs_finished_total{pool=\"chat\",task=\"other\",status=\"failed\",code=\"unknown\"} 1",
         "overshot_attempts_total{pool=\"chat\",code=\"timeout\"} 1",
         "overshot_attempts_total{pool=\"chat\",code=\"none\"} 1",
+        &format!("overshot_provider_up{{provider=\"{provider}\"}} 1"),
+        &format!("overshot_provider_breaker_state{{provider=\"{provider}\"}} 2"),
         "overshot_redis_call_duration_seconds_count{script=\"claim\"} 1",
         "overshot_jobs_submitted_total{pool=\"chat\",task=\"chat\"} 1",
     ] {
