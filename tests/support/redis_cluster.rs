@@ -114,7 +114,6 @@ fn options() -> RedisOptions {
     let bus = free_port().to_string();
     let options =
         RedisServer::options().standalone().tcp().setting("cluster-enabled", "yes").setting("cluster-port", &bus);
-    let options = options.setting("repl-diskless-sync-delay", "0");
     options.setting("cluster-node-timeout", "1500").setting("cluster-config-file", "nodes.conf")
 }
 

@@ -234,8 +234,9 @@ impl RedisServer {
         command.args(["--dir", &self.dir.path().to_string_lossy(), "--appendfsync", self.options.fsync]);
         command.args(["--appendonly", if self.options.appendonly { "yes" } else { "no" }]);
         command.args(["--maxmemory-policy", &self.options.policy]);
-        // Else a replica's first copy begins five seconds late.
-        command.args(["--repl-diskless-sync-delay", "0"]);
+        // A copy without a file begins five seconds late, and what is written after it waits for the replica's first word, up
+        // to a second more, though the replica counts as synced by then.
+        command.args(["--repl-diskless-sync", "no"]);
         if let Some(limit) = &self.options.maxmemory {
             command.args(["--maxmemory", limit]);
         }

@@ -23,7 +23,7 @@ impl Sentinels {
     /// Starts all, and waits until the Sentinels know each other and the replica. They take a primary that is silent for a
     /// second for dead.
     pub async fn start() -> Self {
-        let options = RedisServer::options().standalone().tcp().setting("repl-diskless-sync-delay", "0");
+        let options = RedisServer::options().standalone().tcp();
         let primary = options.clone().start().await;
         let port = primary.port().to_string();
         let replica = options.setting("replicaof", &format!("127.0.0.1 {port}")).start().await;
