@@ -8,7 +8,7 @@ use std::time::Duration;
 use allocation_counter::{AllocationInfo, measure};
 use overshot_common::config::Durability;
 use overshot_common::ids::{JobId, PoolName, Shard, WorkerId};
-use overshot_common::job::{JobSpec, Metadata, OnConflict, Priority};
+use overshot_common::job::JobSpec;
 use overshot_common::queue::{Held, Limits, NewJob, Queue, Settled, Settlement, Submitted, Verdict};
 use serde_json::value::RawValue;
 use support::RedisServer;
@@ -92,24 +92,6 @@ fn lifecycle(
 fn job(shard: &Shard) -> NewJob {
     let frame = r#"{"user":""}"#;
     let input = format!(r#"{{"user":"{}"}}"#, "x".repeat(240 - frame.len()));
-    NewJob {
-        id: JobId::new(shard.clone()),
-        spec: JobSpec { task: "chat".into(), model: None, provider: None, owner: None, stream: true },
-        input: RawValue::from_string(input).unwrap(),
-        metadata: Metadata::new(),
-        priority: Priority::Normal,
-        max_attempts: 5,
-        max_crashes: 3,
-        run_at: None,
-        delay: Duration::ZERO,
-        timeout: Duration::from_secs(3600),
-        queue_timeout: Duration::from_secs(3600),
-        own_deadline: false,
-        result_ttl: Duration::from_secs(86_400),
-        concurrency_key: None,
-        on_conflict: OnConflict::Reject,
-        fail_fast: false,
-        idempotent_for: Duration::ZERO,
-        audio_bytes: 0,
-    }
+    let spec = JobSpec { task: "chat".into(), model: None, provider: None, owner: None, stream: true };
+    NewJob::new(JobId::new(shard.clone()), spec, RawValue::from_string(input).unwrap())
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use overshot_common::config::Durability;
 use overshot_common::ids::{JobId, PoolName, Shard};
-use overshot_common::job::{JobSpec, Metadata, OnConflict, Priority};
+use overshot_common::job::JobSpec;
 use overshot_common::queue::{Limits, NewJob, Queue, Submitted};
 use serde_json::value::RawValue;
 
@@ -51,24 +51,6 @@ pub(crate) async fn enqueue(queue: &Queue, jobs: usize, batch: usize, lanes: usi
 
 /// A job with the defaults of a pool.
 pub(crate) fn job(shard: &Shard) -> NewJob {
-    NewJob {
-        id: JobId::new(shard.clone()),
-        spec: JobSpec { task: "chat".into(), model: None, provider: None, owner: None, stream: true },
-        input: RawValue::from_string(input()).expect("the input is JSON"),
-        metadata: Metadata::new(),
-        priority: Priority::Normal,
-        max_attempts: 5,
-        max_crashes: 3,
-        run_at: None,
-        delay: Duration::ZERO,
-        timeout: Duration::from_secs(3600),
-        queue_timeout: Duration::from_secs(3600),
-        own_deadline: false,
-        result_ttl: Duration::from_secs(86_400),
-        concurrency_key: None,
-        on_conflict: OnConflict::Reject,
-        fail_fast: false,
-        idempotent_for: Duration::ZERO,
-        audio_bytes: 0,
-    }
+    let spec = JobSpec { task: "chat".into(), model: None, provider: None, owner: None, stream: true };
+    NewJob::new(JobId::new(shard.clone()), spec, RawValue::from_string(input()).expect("the input is JSON"))
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use overshot_common::config::Durability;
 use overshot_common::ids::{JobId, PoolName, Shard, WorkerId};
-use overshot_common::job::{Job, JobSpec, Metadata, OnConflict, Priority, Status};
+use overshot_common::job::{Job, JobSpec, OnConflict, Status};
 use overshot_common::queue::{
     Claim, ClaimedJob, Clock, Held, Limits, NewJob, PoolNumbers, Queue, ReclaimPolicy, Settled, Settlement, Submitted,
     Verdict,
@@ -193,24 +193,6 @@ pub(crate) fn retry_after(delay: Duration) -> Verdict {
 
 /// A job that asks for nothing.
 pub(crate) fn plain(shard: &Shard) -> NewJob {
-    NewJob {
-        id: JobId::new(shard.clone()),
-        spec: JobSpec { task: "chat".into(), model: None, provider: None, owner: None, stream: true },
-        input: raw(r#"{"user":"hello"}"#),
-        metadata: Metadata::new(),
-        priority: Priority::Normal,
-        max_attempts: 5,
-        max_crashes: 3,
-        run_at: None,
-        delay: Duration::ZERO,
-        timeout: Duration::from_secs(3600),
-        queue_timeout: Duration::from_secs(3600),
-        own_deadline: false,
-        result_ttl: Duration::from_secs(86_400),
-        concurrency_key: None,
-        on_conflict: OnConflict::Reject,
-        fail_fast: false,
-        idempotent_for: Duration::ZERO,
-        audio_bytes: 0,
-    }
+    let spec = JobSpec { task: "chat".into(), model: None, provider: None, owner: None, stream: true };
+    NewJob::new(JobId::new(shard.clone()), spec, raw(r#"{"user":"hello"}"#))
 }

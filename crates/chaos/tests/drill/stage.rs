@@ -8,7 +8,7 @@ use chaos::log::{Answer, Fault, History, Item, Name, Op, Outcome, Plan, RunEnd, 
 use chaos::workload::view;
 use overshot_common::config::Durability;
 use overshot_common::ids::{JobId, PoolName, Shard, WorkerId};
-use overshot_common::job::{JobSpec, Metadata, OnConflict, Priority, Status};
+use overshot_common::job::{JobSpec, Status};
 use overshot_common::queue::{
     Clock, Held, Limits, NewJob, Output, Queue, ReclaimPolicy, Renewal, Settled, Settlement, Submitted, Verdict as End,
 };
@@ -269,24 +269,9 @@ fn text(job: &str, run: u64, seq: u64) -> String {
 }
 
 fn new_job(id: JobId, delay: Duration) -> NewJob {
-    NewJob {
-        id,
-        spec: JobSpec { task: "chat".into(), model: Some("m".into()), provider: None, owner: None, stream: true },
-        input: RawValue::from_string(r#"{"user":"hello"}"#.into()).unwrap(),
-        metadata: Metadata::new(),
-        priority: Priority::Normal,
-        max_attempts: 5,
-        max_crashes: 3,
-        run_at: None,
-        delay,
-        timeout: Duration::from_secs(36_000),
-        queue_timeout: Duration::from_secs(36_000),
-        own_deadline: false,
-        result_ttl: Duration::from_secs(86_400),
-        concurrency_key: None,
-        on_conflict: OnConflict::Reject,
-        fail_fast: false,
-        idempotent_for: Duration::ZERO,
-        audio_bytes: 0,
-    }
+    let spec = JobSpec { task: "chat".into(), model: Some("m".into()), provider: None, owner: None, stream: true };
+    let input = RawValue::from_string(r#"{"user":"hello"}"#.into()).unwrap();
+    // No step of the clock ends it.
+    let long = Duration::from_secs(36_000);
+    NewJob { delay, timeout: long, queue_timeout: long, ..NewJob::new(id, spec, input) }
 }

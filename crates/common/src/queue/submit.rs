@@ -196,6 +196,32 @@ impl Queue {
 }
 
 impl NewJob {
+    /// A job of which nothing is said but this, due at once, in a pool of which nothing is said either: an hour to wait, an
+    /// hour to run, kept for a day, five attempts, three crashes.
+    pub fn new(id: JobId, spec: JobSpec, input: Box<RawValue>) -> Self {
+        const HOUR: Duration = Duration::from_secs(3600);
+        Self {
+            id,
+            spec,
+            input,
+            metadata: Metadata::new(),
+            priority: Priority::Normal,
+            max_attempts: 5,
+            max_crashes: 3,
+            run_at: None,
+            delay: Duration::ZERO,
+            timeout: HOUR,
+            queue_timeout: HOUR,
+            own_deadline: false,
+            result_ttl: 24 * HOUR,
+            concurrency_key: None,
+            on_conflict: OnConflict::Reject,
+            fail_fast: false,
+            idempotent_for: Duration::ZERO,
+            audio_bytes: 0,
+        }
+    }
+
     /// What the record keeps unchanged.
     fn facts(&self) -> Facts {
         Facts {
