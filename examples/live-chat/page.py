@@ -103,7 +103,7 @@ def check(api: Api) -> None:
 def main() -> None:
     port = free_port()
     serve = [sys.executable, "scripts/model-server/serve.py", str(port)]
-    with fleet(CONFIG.format(port=port), serve, port) as api:
+    with fleet(CONFIG.format(port=port), {"model": (serve, port)}) as api:
         if "--check" in sys.argv[1:]:
             check(api)
             return
