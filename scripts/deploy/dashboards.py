@@ -1,6 +1,6 @@
 """The dashboards of Grafana, as data: scripts/deploy/generate writes them to helm/overshot/dashboards.
 
-Gauges of a queue and of Redis come from every API process, the same from each: max, not sum. A worker's slots and all
+Gauges of a queue, of providers and of Redis come from every API process, the same from each: max, not sum. A worker's slots and all
 counters are summed.
 """
 
@@ -37,6 +37,10 @@ def rise(metric: str, by: str = "", matchers: str = POOL) -> str:
     return f"{grouped} (increase({metric}{{{matchers}}}[$__rate_interval]))"
 
 
+def total(metric: str, matchers: str = POOL) -> str:
+    return f"sum(rate({metric}{{{matchers}}}[5m]))"
+
+
 def quantile(share: float, metric: str, by: str = "", matchers: str = POOL) -> str:
     labels = f"le, {by}" if by else "le"
     return f"histogram_quantile({share}, sum by ({labels}) (rate({metric}_bucket{{{matchers}}}[$__rate_interval])))"
@@ -55,6 +59,13 @@ def gauge(metric: str, by: str = "pool", matchers: str = POOL) -> str:
     return f"max by ({by}) ({metric}{{{matchers}}})"
 
 
+def of_provider(metric: str, by: str = "provider") -> str:
+    """A gauge of the providers that the pools may use."""
+    return f"max by ({by}) ({metric} and on (provider) overshot_pool_provider_info{{{POOL}}})"
+
+
+FAILED = f'code!~"none|cancelled", {POOL}'
+FAILED_JOBS = f'status="failed", {POOL}'
 LIVE = 'status=~"queued|scheduled|blocked|running|retrying"'
 
 WAIT = Panel(
@@ -131,11 +142,11 @@ FLEET = [
     stat("Live workers", f"max({gauge('overshot_live_workers')})", about="Of the pool with the most."),
     stat("Demand", f"sum({gauge('overshot_demand')})"),
     stat("Oldest queued", f"max({gauge('overshot_oldest_queued_seconds')})", "s", warn=(60, 300)),
-    stat("Jobs finished", f"sum(rate(overshot_jobs_finished_total{{{POOL}}}[5m]))", "cps"),
+    stat("Jobs finished", total("overshot_jobs_finished_total"), "cps"),
     stat(
         "Failed, share",
-        f'sum(rate(overshot_jobs_finished_total{{status="failed", {POOL}}}[5m]))'
-        f" / clamp_min(sum(rate(overshot_jobs_finished_total{{{POOL}}}[5m])), 1e-9)",
+        f"{total('overshot_jobs_finished_total', FAILED_JOBS)}"
+        f" / clamp_min({total('overshot_jobs_finished_total')}, 1e-9)",
         "percentunit",
         warn=(0.01, 0.05),
     ),
@@ -215,8 +226,36 @@ ONE_POOL = [
     Panel("Workers' slots by process", {"{{instance}}": f"sum by (instance) (overshot_worker_slots_busy{{{POOL}}})"}),
     OLDEST,
 ]
-
 PROVIDERS = [
+    stat("Providers", f"count({of_provider('overshot_provider_up')})"),
+    stat("Down", f"count({of_provider('overshot_provider_up')} == 0) or vector(0)", warn=(1, 2), about="They do not answer, or no worker tells of them."),
+    stat("Circuits open", f"count({of_provider('overshot_provider_breaker_state')} > 0) or vector(0)", warn=(1, 2), about="Of a provider or of a model; half-open ones, too."),
+    stat("Fullest limit", f"max({of_provider('overshot_provider_limit_used_ratio')})", "percentunit", warn=(0.8, 1), about="At 100 % limits hold jobs back."),
+    stat("Attempts under way", f"sum(overshot_worker_slots_busy{{{POOL}}})"),
+    stat("Failed attempts, share", f"{total('overshot_attempts_total', FAILED)} / clamp_min({total('overshot_attempts_total')}, 1e-9)", "percentunit", warn=(0.05, 0.3)),
+    Panel(
+        "Provider up",
+        {"{{provider}}": of_provider("overshot_provider_up")},
+        about="1: it answers or sleeps. 0: it is down, or no worker tells of it.",
+    ),
+    Panel(
+        "Circuit",
+        {"{{provider}}": of_provider("overshot_provider_breaker_state")},
+        about="The worst of the provider and its models. 0 closed, 1 half-open, 2 open.",
+    ),
+    Panel(
+        "Limits, share used",
+        {"{{provider}} {{limit}}": f"{of_provider('overshot_provider_limit_used', 'provider, limit')} / ({of_provider('overshot_provider_limit', 'provider, limit')} > 0)"},
+        "percentunit",
+        "By all workers together. At 100 % jobs wait for it.",
+    ),
+    Panel(
+        "Limits and their use",
+        {
+            "{{provider}} {{limit}}, used": f"{of_provider('overshot_provider_limit_used', 'provider, limit')} and on (provider, limit) overshot_provider_limit > 0",
+            "{{provider}} {{limit}}, allowed": f"{of_provider('overshot_provider_limit', 'provider, limit')} > 0",
+        },
+    ),
     FIRST_TOKEN,
     Panel("Attempt duration, p95, by pool and task", {"{{pool}} {{task}}": f"{quantile(0.95, 'overshot_attempt_duration_seconds', 'pool, task')} >= 0"}, "s"),
     ATTEMPTS,
@@ -229,7 +268,7 @@ PROVIDERS = [
     Panel("Retries by code", {"{{code}}": f"{rise('overshot_retried_total', 'code')} > 0"}, stacked=True),
     Panel(
         "Attempts that failed, share",
-        {"{{pool}}": f"{rate('overshot_attempts_total', 'pool', f'code!~{chr(34)}none|cancelled{chr(34)}, {POOL}')} / {rate('overshot_attempts_total', 'pool')}"},
+        {"{{pool}}": f"{rate('overshot_attempts_total', 'pool', FAILED)} / {rate('overshot_attempts_total', 'pool')}"},
         "percentunit",
     ),
     CAPACITY,

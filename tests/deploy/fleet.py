@@ -42,6 +42,9 @@ models     = ["small", "large"]
 tokens     = 20
 pace       = "20ms"
 error_rate = 0.1
+max_in_flight = 8
+tokens_per_minute = 100000
+breaker    = { failures = 1000 }
 
 [providers.second]
 kind   = "simulated"

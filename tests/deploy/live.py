@@ -61,6 +61,8 @@ class Live(unittest.TestCase):
         for rule in rules:
             self.assertEqual(rule.get("lastError", ""), "", rule["name"])
             self.assertNotEqual(rule["state"], "firing", rule["name"])
+            if rule["name"] == "OvershotProviderDown":
+                self.assertEqual(rule["state"], "inactive", "every worker has told of its providers")
 
     def evaluated(self) -> list[dict]:
         groups = get(f"{self.fleet.prometheus}/api/v1/rules")["data"]["groups"]

@@ -1,7 +1,7 @@
 //! Every metric: its name, kind, unit, labels and help. [`record`] has the only functions that change one.
 //!
-//! Labels are `pool task model status code provider priority`, beside them `script` and `version`, and never a job, an owner
-//! or a tenant. Gauges of a whole queue come from every API process: read them with `max by (pool)`, not `sum`.
+//! Labels are `pool task model status code provider limit priority`, beside them `script` and `version`, and never a job, an
+//! owner or a tenant. Gauges of a whole queue come from every API process: read them with `max by (pool)`, not `sum`.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -124,6 +124,9 @@ metrics! {
     PROVIDER_UP = Gauge "provider_up" ["provider"] "1 while the provider answers or sleeps, as its workers tell; 0 while it is down or nobody tells of it";
     PROVIDER_BREAKER_STATE = Gauge "provider_breaker_state" ["provider"] "The worst of the provider's circuits: 0 closed, 1 half-open, 2 open";
     PROVIDER_LIMIT_RATIO = Gauge "provider_limit_used_ratio" ["provider"] "Share of the provider's fullest limit that is used, 0 without limits";
+    PROVIDER_LIMIT = Gauge "provider_limit" ["provider", "limit"] "What a limit of the provider allows, 0 without it";
+    PROVIDER_LIMIT_USED = Gauge "provider_limit_used" ["provider", "limit"] "How much of a limit of the provider all workers use, 0 without it";
+    POOL_PROVIDER_INFO = Gauge "pool_provider_info" ["pool", "provider"] "1; the pool's jobs may go to the provider";
     WORKER_SLOTS = Gauge "worker_slots" ["pool"] "Jobs that this worker can run at once";
     WORKER_SLOTS_BUSY = Gauge "worker_slots_busy" ["pool"] "Jobs that this worker runs now";
     DRAINING = Gauge "draining" [] "1 while this process drains";

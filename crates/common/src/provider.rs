@@ -75,17 +75,23 @@ impl LimitUse {
     }
 }
 
+/// The settings that limit how much all workers ask of a provider, in the order of [`limits`].
+pub const LIMITS: [&str; 3] = ["max_in_flight", "requests_per_minute", "tokens_per_minute"];
+
+/// The provider's limits and their use.
+pub fn limits(config: &ProviderConfig, status: &ProviderStatus) -> impl Iterator<Item = LimitUse> {
+    let [max_in_flight, requests_per_minute, tokens_per_minute] = LIMITS;
+    let limits = [
+        (max_in_flight, config.limits.max_in_flight.map(u64::from), status.in_flight),
+        (requests_per_minute, config.limits.requests_per_minute.map(u64::from), status.requests),
+        (tokens_per_minute, config.limits.tokens_per_minute, status.tokens),
+    ];
+    limits.into_iter().filter_map(|(name, threshold, value)| Some(LimitUse { name, value, threshold: threshold? }))
+}
+
 /// The limit of which most is used; `None` where the provider has none.
 pub fn fullest_limit(config: &ProviderConfig, status: &ProviderStatus) -> Option<LimitUse> {
-    let limits = [
-        ("max_in_flight", config.limits.max_in_flight.map(u64::from), status.in_flight),
-        ("requests_per_minute", config.limits.requests_per_minute.map(u64::from), status.requests),
-        ("tokens_per_minute", config.limits.tokens_per_minute, status.tokens),
-    ];
-    let limits = limits.into_iter();
-    limits
-        .filter_map(|(name, threshold, value)| Some(LimitUse { name, value, threshold: threshold? }))
-        .max_by(|a, b| a.ratio().total_cmp(&b.ratio()))
+    limits(config, status).max_by(|a, b| a.ratio().total_cmp(&b.ratio()))
 }
 
 /// The circuit that a job of that model meets, the worse of the model's and the provider's own; `None` where the breaker is off.

@@ -11,9 +11,9 @@ use super::hot;
 use super::{
     CHUNKS_DROPPED, CODE_OK, DEMAND, DRAINING, EVENT_LOOP_LAG, EXPIRED, HANDED_BACK, HTTP_REQUEST_DURATION,
     HTTP_REQUESTS, JOBS, LEASE_LOST, LIVE_WORKERS, OLDEST_QUEUED, PAUSED, PROMOTED, PROVIDER_BREAKER_STATE,
-    PROVIDER_LIMIT_RATIO, PROVIDER_UP, PRUNED, QUEUED_BYTES, QUEUED_JOBS, RECLAIMED, REDIS_ERRORS, REDIS_MAX_MEMORY,
-    REDIS_RECONNECTS, REDIS_SCRIPT_MEAN, REDIS_SCRIPT_RATIO, REDIS_UP, REDIS_USED_MEMORY, RETRIED, SETTLE_ABANDONED,
-    SNOOZED, SUBMIT_REFUSED, WORKER_SLOTS, WORKER_SLOTS_BUSY,
+    PROVIDER_LIMIT, PROVIDER_LIMIT_RATIO, PROVIDER_LIMIT_USED, PROVIDER_UP, PRUNED, QUEUED_BYTES, QUEUED_JOBS,
+    RECLAIMED, REDIS_ERRORS, REDIS_MAX_MEMORY, REDIS_RECONNECTS, REDIS_SCRIPT_MEAN, REDIS_SCRIPT_RATIO, REDIS_UP,
+    REDIS_USED_MEMORY, RETRIED, SETTLE_ABANDONED, SNOOZED, SUBMIT_REFUSED, WORKER_SLOTS, WORKER_SLOTS_BUSY,
 };
 use crate::code::ErrorCode;
 use crate::config::ProviderConfig;
@@ -163,6 +163,12 @@ pub fn provider_status(name: &str, config: &ProviderConfig, status: &ProviderSta
     let worst = status.circuits.values().map(|circuit| Breaker::of(circuit, status.now)).max();
     set(PROVIDER_BREAKER_STATE, f64::from(worst.map_or(0, |breaker| breaker as u8)));
     set(PROVIDER_LIMIT_RATIO, provider::fullest_limit(config, status).map_or(0.0, |limit| limit.ratio()));
+    for limit in provider::limits(config, status) {
+        let set =
+            |metric, value| gauge!(metric, "provider" => name.to_owned(), "limit" => limit.name).set(as_f64(value));
+        set(PROVIDER_LIMIT, limit.threshold);
+        set(PROVIDER_LIMIT_USED, limit.value);
+    }
 }
 
 /// Sets how many jobs have `status`.

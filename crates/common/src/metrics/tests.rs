@@ -6,7 +6,8 @@ use super::*;
 use crate::code::ErrorCode;
 use crate::job::Status;
 
-const LABELS: [&str; 9] = ["pool", "task", "model", "status", "code", "provider", "priority", "script", "version"];
+const LABELS: [&str; 10] =
+    ["pool", "task", "model", "status", "code", "provider", "limit", "priority", "script", "version"];
 
 /// The page of a process that has just started.
 fn first_page() -> String {
@@ -39,7 +40,7 @@ fn every_metric_is_on_the_page_from_the_start_with_help_type_and_its_own_labels(
         let declared: BTreeSet<_> = metric.labels.iter().map(|label| (*label).to_owned()).collect();
         for line in lines {
             assert_eq!(label_names(line), declared, "{line}");
-            let zero = if name == BUILD_INFO { " 1" } else { " 0" };
+            let zero = if [BUILD_INFO, POOL_PROVIDER_INFO].contains(&name) { " 1" } else { " 0" };
             assert!(line.ends_with(zero), "{line}");
         }
     }
@@ -61,7 +62,8 @@ fn what_happens_is_counted_and_adds_no_series_to_those_at_zero() {
     let series = |page: &str| -> BTreeSet<String> {
         page.lines().filter_map(|line| Some(line.rsplit_once(' ')?.0.to_owned())).collect()
     };
-    let config = Config::load(None, []).unwrap();
+    let limit = ("OVERSHOT__PROVIDERS__SIM__MAX_IN_FLIGHT".to_owned(), "4".to_owned());
+    let config = Config::load(None, [limit]).unwrap();
     let (pool, second) = (config.default_pool().unwrap(), Duration::from_secs(1));
     start(&config);
     let zeroes = series(&recorder().unwrap().render());
@@ -87,6 +89,7 @@ fn what_happens_is_counted_and_adds_no_series_to_those_at_zero() {
     let mut status = crate::queue::ProviderStatus::default();
     status.facts.insert("reported".to_owned(), "1".to_owned());
     status.circuits.insert("some model".to_owned(), open);
+    (status.in_flight, status.requests) = (3, 9);
     provider_status(provider, settings, &status);
     redis_call("claim", second);
     http_request(202, second);
@@ -100,6 +103,11 @@ fn what_happens_is_counted_and_adds_no_series_to_those_at_zero() {
         "overshot_attempts_total{pool=\"chat\",code=\"none\"} 1",
         &format!("overshot_provider_up{{provider=\"{provider}\"}} 1"),
         &format!("overshot_provider_breaker_state{{provider=\"{provider}\"}} 2"),
+        &format!("overshot_provider_limit_used_ratio{{provider=\"{provider}\"}} 0.75"),
+        &format!("overshot_provider_limit{{provider=\"{provider}\",limit=\"max_in_flight\"}} 4"),
+        &format!("overshot_provider_limit_used{{provider=\"{provider}\",limit=\"max_in_flight\"}} 3"),
+        &format!("overshot_provider_limit_used{{provider=\"{provider}\",limit=\"requests_per_minute\"}} 0"),
+        &format!("overshot_pool_provider_info{{pool=\"chat\",provider=\"{provider}\"}} 1"),
         "overshot_redis_call_duration_seconds_count{script=\"claim\"} 1",
         "overshot_jobs_submitted_total{pool=\"chat\",task=\"chat\"} 1",
     ] {

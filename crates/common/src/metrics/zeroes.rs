@@ -6,15 +6,17 @@ use super::hot::{self, Pool, attempts, finished, finished_after};
 use super::record::{add, code_label, jobs, queued_jobs, text};
 use super::{
     BUILD_INFO, CHUNKS_DROPPED, DEMAND, DRAINING, EVENT_LOOP_LAG, EXPIRED, HANDED_BACK, HTTP_REQUEST_DURATION,
-    HTTP_REQUESTS, LEASE_LOST, LIVE_WORKERS, OLDEST_QUEUED, PAUSED, PROMOTED, PROVIDER_BREAKER_STATE,
-    PROVIDER_LIMIT_RATIO, PROVIDER_UP, PRUNED, QUEUED_BYTES, RECLAIMED, REDIS_ERRORS, REDIS_MAX_MEMORY,
-    REDIS_RECONNECTS, REDIS_SCRIPT_MEAN, REDIS_SCRIPT_RATIO, REDIS_UP, REDIS_USED_MEMORY, RETRIED, Refusal,
-    SETTLE_ABANDONED, SNOOZED, SUBMIT_REFUSED, TASK_OTHER, WORKER_SLOTS, WORKER_SLOTS_BUSY,
+    HTTP_REQUESTS, LEASE_LOST, LIVE_WORKERS, OLDEST_QUEUED, PAUSED, POOL_PROVIDER_INFO, PROMOTED,
+    PROVIDER_BREAKER_STATE, PROVIDER_LIMIT, PROVIDER_LIMIT_RATIO, PROVIDER_LIMIT_USED, PROVIDER_UP, PRUNED,
+    QUEUED_BYTES, RECLAIMED, REDIS_ERRORS, REDIS_MAX_MEMORY, REDIS_RECONNECTS, REDIS_SCRIPT_MEAN, REDIS_SCRIPT_RATIO,
+    REDIS_UP, REDIS_USED_MEMORY, RETRIED, Refusal, SETTLE_ABANDONED, SNOOZED, SUBMIT_REFUSED, TASK_OTHER, WORKER_SLOTS,
+    WORKER_SLOTS_BUSY,
 };
 use crate::code::ErrorCode;
 use crate::config::{Config, TaskKind};
 use crate::ids::PoolName;
 use crate::job::{Priority, Status};
+use crate::provider::LIMITS;
 
 /// Statuses that HTTP answers bear; each exists at 0 from the start.
 const HTTP_STATUSES: &[&str] = &["200", "202", "400", "401", "404", "405", "409", "413", "422", "429", "500", "503"];
@@ -29,10 +31,18 @@ pub(super) fn register_zeroes(config: &Config) {
         drop(Pool::new(config, pool));
         zero_pool(pool);
         tasks_of(config, pool).for_each(|task| zero_task(pool, task));
+        for (provider, _) in config.providers_of_pool(pool) {
+            gauge!(POOL_PROVIDER_INFO, "pool" => text(pool), "provider" => provider.to_owned()).set(1.0);
+        }
     }
     for provider in config.providers.keys() {
         for name in [PROVIDER_UP, PROVIDER_BREAKER_STATE, PROVIDER_LIMIT_RATIO] {
             gauge!(name, "provider" => provider.clone()).set(0.0);
+        }
+        for limit in LIMITS {
+            for name in [PROVIDER_LIMIT, PROVIDER_LIMIT_USED] {
+                gauge!(name, "provider" => provider.clone(), "limit" => limit).set(0.0);
+            }
         }
     }
     crate::queue::SCRIPTS.iter().for_each(|script| drop(hot::redis_call(script)));
