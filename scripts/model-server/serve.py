@@ -3,7 +3,8 @@
 Usage: serve.py [PORT [HOST]]      (0 or absent: a free port of its own choice, on 127.0.0.1)
 
 Prints one line, the address it listens on (such as http://127.0.0.1:18080), when it is ready. Ends on SIGTERM or
-SIGINT, and within half a second of the death of the process that started it, so that nothing stays behind.
+SIGINT, and within half a second of the death of the process that started it, so that nothing stays behind. With
+MODEL_API_KEY in its environment it answers only who shows that key.
 """
 
 import os
@@ -49,6 +50,8 @@ def main() -> None:
     # One thread: llama.cpp's threads spin at a barrier, and several are slower than one on a busy machine.
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
     params.endpoint_metrics = params.endpoint_slots = True
+    if key := os.environ.get("MODEL_API_KEY"):
+        params.api_keys = [key]
     server = xllamacpp.Server(params)
     print(server.listening_address, flush=True)
 

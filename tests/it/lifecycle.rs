@@ -8,3 +8,4 @@ mod failures;
 mod limits;
 mod ollama;
 mod own_tasks;
+mod real_failures;

@@ -11,7 +11,7 @@ mod storage;
 mod submits;
 
 /// A WAV file of silence: 16-bit samples at 16 kHz. `mark` makes it another file.
-fn silence(seconds: u32, mark: u8) -> Vec<u8> {
+pub(crate) fn silence(seconds: u32, mark: u8) -> Vec<u8> {
     let length = seconds * 32_000;
     let mut file = Vec::new();
     file.extend_from_slice(b"RIFF");

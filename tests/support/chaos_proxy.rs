@@ -1,4 +1,4 @@
-//! A TCP proxy in front of Redis whose connections break on demand.
+//! A TCP proxy in front of Redis, or of a provider, whose connections break on demand.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,7 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::redis_server::RedisServer;
 
-/// A proxy to a Redis that listens on TCP. It passes everything until told otherwise, and may be told while it runs.
+/// A proxy to a server that listens on TCP, most often a Redis. It passes everything until told otherwise, and may be told
+/// while it runs.
 #[derive(Debug)]
 pub struct ChaosProxy {
     address: SocketAddr,
@@ -27,10 +28,16 @@ struct State {
     /// Milliseconds before each piece of an answer.
     delay: AtomicU64,
     connections: Mutex<Vec<Arc<Connection>>>,
-    /// Lose the answer to the next request that holds these bytes.
-    trap: Mutex<Option<Vec<u8>>>,
+    trap: Mutex<Option<Trap>>,
     sprung: watch::Sender<u64>,
     stop: CancellationToken,
+}
+
+/// Breaks off the answer to the next request that holds these bytes, after so much of it.
+#[derive(Debug)]
+struct Trap {
+    bytes: Vec<u8>,
+    keep: usize,
 }
 
 #[derive(Debug, Default)]
@@ -38,18 +45,23 @@ struct Connection {
     cut: CancellationToken,
     swallows_requests: AtomicBool,
     swallows_answers: AtomicBool,
-    /// The trap has sprung: the answer that comes next is lost, and the connection with it.
-    loses_answer: AtomicBool,
+    /// The trap has sprung: of the answer that comes next so much passes, then the connection ends.
+    last_bytes: Mutex<Option<usize>>,
 }
 
 impl ChaosProxy {
     /// Starts in front of `redis`, which must have been started with `tcp()`.
     pub async fn start(redis: &RedisServer) -> Self {
         assert_ne!(redis.port(), 0, "a proxy needs a Redis on TCP: RedisServer::options().tcp()");
+        Self::to(redis.port()).await
+    }
+
+    /// Starts in front of whatever listens on this port.
+    pub async fn to(port: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("it is bound");
         let state = Arc::new(State {
-            target: Mutex::new(format!("127.0.0.1:{}", redis.port())),
+            target: Mutex::new(format!("127.0.0.1:{port}")),
             refuses: AtomicBool::default(),
             delay: AtomicU64::default(),
             connections: Mutex::default(),
@@ -117,10 +129,15 @@ impl ChaosProxy {
 
     /// Lets the next request that holds `bytes` reach Redis, loses its answer, and closes that connection.
     pub fn lose_answer_to(&self, bytes: &[u8]) {
-        *self.trap() = Some(bytes.to_vec());
+        self.break_off_answer_to(bytes, 0);
     }
 
-    /// Waits until as many answers have been lost.
+    /// Lets the next request that holds `bytes` through, and of its answer the first `keep` bytes, then closes that connection.
+    pub fn break_off_answer_to(&self, bytes: &[u8], keep: usize) {
+        *self.trap() = Some(Trap { bytes: bytes.to_vec(), keep });
+    }
+
+    /// Waits until as many answers have been lost or broken off.
     pub async fn wait_for_lost(&self, count: u64) {
         let mut sprung = self.state.sprung.subscribe();
         let wait = sprung.wait_for(|lost| *lost >= count);
@@ -137,8 +154,14 @@ impl ChaosProxy {
         self.state.connections.lock().expect("no holder of this lock can panic")
     }
 
-    fn trap(&self) -> std::sync::MutexGuard<'_, Option<Vec<u8>>> {
+    fn trap(&self) -> std::sync::MutexGuard<'_, Option<Trap>> {
         self.state.trap.lock().expect("no holder of this lock can panic")
+    }
+}
+
+impl Connection {
+    fn last_bytes(&self) -> std::sync::MutexGuard<'_, Option<usize>> {
+        self.last_bytes.lock().expect("no holder of this lock can panic")
     }
 }
 
@@ -187,10 +210,9 @@ async fn requests(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, connection: &
         }
         {
             let mut trap = state.trap.lock().expect("no holder of this lock can panic");
-            let matches = |bytes: &Vec<u8>| buffer[..length].windows(bytes.len()).any(|window| window == bytes);
-            if trap.as_ref().is_some_and(matches) {
-                *trap = None;
-                connection.loses_answer.store(true, Ordering::SeqCst);
+            let holds = |trap: &mut Trap| buffer[..length].windows(trap.bytes.len()).any(|window| window == trap.bytes);
+            if let Some(trap) = trap.take_if(holds) {
+                *connection.last_bytes() = Some(trap.keep);
             }
         }
         if to.write_all(&buffer[..length]).await.is_err() {
@@ -202,10 +224,8 @@ async fn requests(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, connection: &
 async fn answers(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, connection: &Connection, state: &State) {
     let mut buffer = vec![0; 64 << 10];
     while let Ok(length @ 1..) = from.read(&mut buffer).await {
-        if connection.loses_answer.load(Ordering::SeqCst) {
-            state.sprung.send_modify(|lost| *lost += 1);
-            return;
-        }
+        let last = connection.last_bytes().map(|keep| keep.min(length));
+        let length = last.unwrap_or(length);
         let delay = state.delay.load(Ordering::SeqCst);
         if delay > 0 {
             tokio::time::sleep(Duration::from_millis(delay)).await;
@@ -215,6 +235,14 @@ async fn answers(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, connection: &C
         }
         if to.write_all(&buffer[..length]).await.is_err() {
             return;
+        }
+        if let Some(length) = last {
+            let rest = connection.last_bytes().take().unwrap_or(0) - length;
+            if rest == 0 {
+                state.sprung.send_modify(|lost| *lost += 1);
+                return;
+            }
+            *connection.last_bytes() = Some(rest);
         }
     }
 }

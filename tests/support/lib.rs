@@ -3,6 +3,7 @@
 //! Everything here belongs to one test and is gone with it. A part that cannot do its work panics, as tests do.
 
 mod chaos_proxy;
+mod chat_server;
 mod client;
 mod embedding_server;
 mod eventually;
@@ -17,6 +18,7 @@ mod sentinels;
 mod speech;
 
 pub use chaos_proxy::ChaosProxy;
+pub use chat_server::ChatServer;
 pub use client::{Answer, Client, Event, Events};
 pub use embedding_server::EmbeddingServer;
 pub use fleet::{Fleet, FleetOptions};

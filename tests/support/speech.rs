@@ -45,9 +45,19 @@ impl SpeechServer {
 
     /// The section `[providers.speech]` for a configuration.
     pub fn provider(&self) -> String {
-        let model = "openai/whisper-tiny.en";
-        let url = &self.address;
-        format!("[providers.speech]\nkind = \"openai\"\nbase_url = \"{url}/v1\"\nmodels = [\"{model}\"]\n")
+        Self::provider_at(self.port(), &["openai/whisper-tiny.en"])
+    }
+
+    /// The same over what stands in front of it on `port`, with these models.
+    pub fn provider_at(port: u16, models: &[&str]) -> String {
+        let url = format!("http://127.0.0.1:{port}/v1");
+        format!("[providers.speech]\nkind = \"openai\"\nbase_url = \"{url}\"\nmodels = {models:?}\n")
+    }
+
+    /// The port that it listens on.
+    pub fn port(&self) -> u16 {
+        let port = self.address.rsplit(':').next().and_then(|port| port.parse().ok());
+        port.expect("its address ends with its port")
     }
 }
 

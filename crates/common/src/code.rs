@@ -4,15 +4,15 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Makes the enum, its names and the list of all, so that none can be forgotten.
 macro_rules! error_codes {
     ($($(#[$doc:meta])* $variant:ident = $name:literal, $delay:expr;)*) => {
         /// Why an attempt or a job failed. `docs/ERRORS.md` tells what to do about each.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum ErrorCode {
-            $($(#[$doc])* #[serde(rename = $name)] $variant,)*
+            $($(#[$doc])* $variant,)*
         }
 
         impl ErrorCode {
@@ -60,7 +60,7 @@ error_codes! {
     TranscriptIncomplete = "transcript_incomplete", LATER;
     /// A defect of Overshot.
     InternalError = "internal_error", LATER;
-    /// None of the others.
+    /// None of the others, or one that only a newer version knows.
     Unknown = "unknown", LATER;
     /// The provider refuses the input (4xx).
     BadInput = "bad_input", NEVER;
@@ -76,6 +76,20 @@ error_codes! {
     Cancelled = "cancelled", NEVER;
     /// Waited longer than its queue deadline.
     QueueTimeout = "queue_timeout", NEVER;
+}
+
+impl Serialize for ErrorCode {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+/// A code that a newer version wrote is [`ErrorCode::Unknown`]: in a rolling deploy a job must stay readable.
+impl<'de> Deserialize<'de> for ErrorCode {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        Ok(name.parse().unwrap_or(Self::Unknown))
+    }
 }
 
 impl fmt::Display for ErrorCode {

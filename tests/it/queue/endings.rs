@@ -27,6 +27,19 @@ async fn a_failed_attempt_is_tried_again_after_its_delay_until_the_budget_is_use
     assert_eq!(shop.get(&id).await.attempts, 2);
 }
 
+// In a rolling deploy.
+#[tokio::test]
+async fn a_code_that_a_newer_version_wrote_is_read_as_unknown() {
+    let mut shop = Shop::open().await;
+    let id = shop.add(shop.job()).await;
+    let job = shop.claim_one("w").await;
+    shop.settle(&job, retry_after(Duration::from_secs(30))).await;
+    let key = shop.key(&format!("j:{}", id.local));
+    let (): () = shop.redis.hset(key, "e", r#"{"code":"sun_flare","message":"the sun"}"#).await.unwrap();
+    let error = shop.get(&id).await.error.unwrap();
+    assert_eq!((error.code, error.message.as_str()), (ErrorCode::Unknown, "the sun"));
+}
+
 #[tokio::test]
 async fn what_an_attempt_put_out_stays_through_retry_and_cancel() {
     let mut shop = Shop::open().await;

@@ -1,7 +1,9 @@
 //! A real speech model, real speech, and what is none.
 
 use serde_json::{Value, json};
-use support::{Fleet, Sounds, SpeechServer};
+use support::{Fleet, OpenAiStub, Sounds, SpeechServer};
+
+use super::{fleet, verbose};
 
 const WORDS: &str = "Good morning, this is a call about the order from last week. The parcel arrived on Monday, but one \
     of the two lamps was broken.";
@@ -51,4 +53,15 @@ async fn a_real_model_hears_speech_in_every_form_and_nothing_in_silence_noise_an
     }
     let garbage = end(&fleet, b"this is no audio ".repeat(500)).await;
     assert_eq!((&garbage["status"], &garbage["error"]["code"]), (&json!("failed"), &json!("bad_audio")), "{garbage}");
+}
+
+#[tokio::test]
+async fn a_transcript_without_most_of_real_speech_is_incomplete() {
+    let Some(sounds) = Sounds::new() else { return };
+    let speech = sounds.say(&[WORDS; 2].join(" "));
+    let stub = OpenAiStub::start().await;
+    stub.always(verbose(&[(0.0, 1.0, "Good morning.")]));
+    let job = end(&fleet(&stub).await, speech).await;
+    assert_eq!((&job["status"], &job["error"]["code"]), (&json!("failed"), &json!("transcript_incomplete")), "{job}");
+    assert_eq!(job["result"]["attempts"][0]["text"], "Good morning.", "{job}");
 }

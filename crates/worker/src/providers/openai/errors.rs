@@ -49,7 +49,8 @@ impl ProviderError {
         serde_json::from_slice::<Value>(body).map(|body| Self::of(&body)).unwrap_or_default()
     }
 
-    /// Reads `{"error":{…}}`, `{"error":"…"}`, the error object itself, or a list that begins with one of them.
+    /// Reads `{"error":{…}}`, `{"error":"…"}`, `{"detail":"…"}` (as `FastAPI` has it), the error object itself, or a list
+    /// that begins with one of them.
     pub(in crate::providers) fn of(value: &Value) -> Self {
         let value = value.get(0).unwrap_or(value);
         let value = value.get("error").filter(|error| !error.is_null()).unwrap_or(value);
@@ -61,7 +62,8 @@ impl ProviderError {
             Some(Value::Number(number)) => number.to_string(),
             _ => String::new(),
         };
-        Self { kind: text("type"), code: text("code"), param: text("param"), message: text("message").to_lowercase() }
+        let message = value.get("message").or(value.get("detail")).and_then(Value::as_str).unwrap_or_default();
+        Self { kind: text("type"), code: text("code"), param: text("param"), message: message.to_lowercase() }
     }
 
     /// Classifies an error inside a 200, by its own code or else by its names.

@@ -70,6 +70,8 @@ async fn http_errors_are_told_apart_by_what_the_server_says() {
     check_status("404 Not Found", "", no_model, ModelUnavailable, RETRY).await;
     let ollama = r#"{"error":"model 'm' not found, try pulling it first"}"#;
     check_status("404 Not Found", "", ollama, ModelUnavailable, RETRY).await;
+    let fast_api = r#"{"detail":"Model 'm' not found. Available patterns: ['whisper-*']"}"#;
+    check_status("404 Not Found", "", fast_api, ModelUnavailable, RETRY).await;
     let quota = r#"{"error":{"message":"secret","code":"insufficient_quota"}}"#;
     check_status("429 Too Many", "", quota, ProviderError, RETRY).await;
 }
