@@ -249,13 +249,6 @@ PROVIDERS = [
         "percentunit",
         "By all workers together. At 100 % jobs wait for it.",
     ),
-    Panel(
-        "Limits and their use",
-        {
-            "{{provider}} {{limit}}, used": f"{of_provider('overshot_provider_limit_used', 'provider, limit')} and on (provider, limit) overshot_provider_limit > 0",
-            "{{provider}} {{limit}}, allowed": f"{of_provider('overshot_provider_limit', 'provider, limit')} > 0",
-        },
-    ),
     FIRST_TOKEN,
     Panel("Attempt duration, p95, by pool and task", {"{{pool}} {{task}}": f"{quantile(0.95, 'overshot_attempt_duration_seconds', 'pool, task')} >= 0"}, "s"),
     ATTEMPTS,

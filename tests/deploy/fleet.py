@@ -42,7 +42,7 @@ models     = ["small", "large"]
 tokens     = 20
 pace       = "20ms"
 error_rate = 0.1
-max_in_flight = 8
+max_in_flight = 12
 tokens_per_minute = 100000
 breaker    = { failures = 1000 }
 

@@ -2,7 +2,9 @@
 
 import json
 import re
+import tomllib
 import unittest
+import urllib.parse
 
 import yaml
 from support import CHART, ROOT, run, tool
@@ -37,22 +39,35 @@ class Image(unittest.TestCase):
 
 
 class Compose(unittest.TestCase):
-    def resolved(self, *options: str) -> dict:
-        """The file as the compose tool understands it."""
-        done = run(tool("docker-compose"), "-f", COMPOSE, *options, "config", "--format", "json")
+    def resolved(self, profiles: str | None = None) -> dict:
+        """The services as the compose tool understands them, with these profiles or those of .env."""
+        chosen = [f"COMPOSE_PROFILES={profiles}"] if profiles is not None else []
+        unset = ["env", "-u", "COMPOSE_PROFILES", *chosen]
+        done = run(*unset, tool("docker-compose"), "-f", COMPOSE, "config", "--format", "json")
         self.assertEqual(done.returncode, 0, done.stderr)
-        return json.loads(done.stdout)
+        return json.loads(done.stdout)["services"]
 
     @unittest.skipUnless(tool("docker-compose"), "no docker-compose")
-    def test_the_tool_takes_it_and_knows_the_audio_profile(self):
-        plain = self.resolved()["services"]
-        self.assertEqual(set(plain), {"redis", "api", "worker", "model", "prometheus", "grafana"})
-        self.assertEqual(set(self.resolved("--profile", "audio")["services"]), {*plain, "whisper"})
-        self.assertEqual(plain["worker"]["scale"], 2)
+    def test_monitoring_and_audio_are_profiles_and_monitoring_comes_by_itself(self):
+        fleet, monitoring, audio = {"redis", "api", "worker", "model"}, {"prometheus", "grafana"}, {"whisper"}
+        self.assertEqual(set(self.resolved()), fleet | monitoring)
+        self.assertEqual(set(self.resolved("")), fleet)
+        self.assertEqual(set(self.resolved("audio")), fleet | audio)
+        self.assertEqual(set(self.resolved("monitoring,audio")), fleet | monitoring | audio)
+
+    @unittest.skipUnless(tool("docker-compose"), "no docker-compose")
+    def test_a_provider_that_may_be_left_out_sleeps_rather_than_being_down(self):
+        providers = tomllib.loads((ROOT / "deploy/compose/overshot.toml").read_text())["providers"]
+        hosts = {urllib.parse.urlparse(provider["base_url"]).hostname: provider for provider in providers.values()}
+        always, all_of_them = self.resolved(""), self.resolved("monitoring,audio")
+        self.assertEqual(all_of_them["worker"]["scale"], 2)
+        for host, provider in hosts.items():
+            self.assertIn(host, all_of_them)
+            self.assertEqual(host not in always, "wake_command" in provider, host)
 
     @unittest.skipUnless(tool("docker-compose"), "no docker-compose")
     def test_nothing_is_open_to_the_network(self):
-        for name, service in self.resolved("--profile", "audio")["services"].items():
+        for name, service in self.resolved("monitoring,audio").items():
             for port in service.get("ports", []):
                 self.assertEqual(port.get("host_ip"), "127.0.0.1", name)
 

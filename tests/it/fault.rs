@@ -9,5 +9,6 @@ pub(crate) mod load;
 mod providers;
 mod redis_process;
 mod rolling_deploy;
+mod rolling_restart;
 mod sentinel;
 mod worker_process;
