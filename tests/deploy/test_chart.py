@@ -197,6 +197,21 @@ class Secrets(unittest.TestCase):
         self.assertLess(names.index("OVERSHOT_REDIS_PASSWORD"), names.index("OVERSHOT_REDIS_URL"))
         self.assertEqual(both["OVERSHOT_REDIS_PASSWORD"], {"secretKeyRef": {"name": "p", "key": "password"}})
 
+    def test_certificates_for_redis_are_mounted_where_their_variables_point(self):
+        tls = {"caSecret": "authority", "caSecretKey": "root.pem", "clientSecret": "fleet"}
+        made = render({"redis": {"url": "rediss://r:1/0", "tls": tls}})
+        for name in ("rel-overshot-api", "rel-overshot-worker-chat"):
+            pod = made.pod(name)
+            volumes = {volume["name"]: volume.get("secret") for volume in pod["volumes"]}
+            self.assertEqual(volumes["redis-ca"], {"secretName": "authority", "items": [{"key": "root.pem", "path": "ca.crt"}]})
+            self.assertEqual(volumes["redis-client"], {"secretName": "fleet"})
+            mounts = {mount["name"]: mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
+            env = made.env(name)
+            self.assertEqual(env["OVERSHOT_REDIS_CA_FILE"], f"{mounts['redis-ca']}/ca.crt")
+            self.assertEqual(env["OVERSHOT_REDIS_CERT_FILE"], f"{mounts['redis-client']}/tls.crt")
+            self.assertEqual(env["OVERSHOT_REDIS_KEY_FILE"], f"{mounts['redis-client']}/tls.key")
+        self.assertNotIn("redis-c", render({"redis": {"url": "rediss://r:1/0"}}).text)
+
     def test_an_unsafe_redis_is_allowed_only_when_asked(self):
         self.assertNotIn("OVERSHOT_ALLOW_UNSAFE_REDIS", render().env("rel-overshot-api"))
         unsafe = render({"redis": {"allowUnsafe": True}}).env("rel-overshot-api")
@@ -402,6 +417,9 @@ class Mistakes(unittest.TestCase):
         self.refused("holds a password", {"redis": {"url": "redis://u:geheim@r:6379"}}, trial=False)
         named = {"redis": {"url": "redis://u:$(OVERSHOT_REDIS_PASSWORD)@r:6379"}}
         self.refused("set redis.passwordSecret", named, trial=False)
+
+    def test_certificates_for_a_redis_without_tls(self):
+        self.refused("redis.tls needs", {"redis": {"url": "redis://r:6379", "tls": {"caSecret": "a"}}}, trial=False)
 
     def test_a_pool_that_the_configuration_does_not_know(self):
         self.refused("no section [pools.asr]", {"pools": {"asr": {}}})

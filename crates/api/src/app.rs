@@ -61,7 +61,7 @@ impl App {
         let page = Page::install();
         let infra = Infra::new(config.infra.url.as_deref());
         metrics::start(&config);
-        let queue = Queue::open(config.redis_url.expose(), PATIENCE)?;
+        let queue = Queue::of(&config, PATIENCE)?;
         let probe = queue.separate(PROBE_PATIENCE)?;
         let of_pool = |(name, shards): (&PoolName, u16)| (name.clone(), shards, config.pools[name].durability);
         let pools = config.shards().map(of_pool).collect();

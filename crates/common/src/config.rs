@@ -23,6 +23,7 @@ mod overrides;
 mod pool;
 mod provider;
 mod reader;
+mod redis_tls;
 mod retry;
 mod secret;
 mod task;
@@ -39,6 +40,7 @@ pub use provider::{
     BreakerConfig, HttpProvider, KeepAlive, LimitsConfig, OllamaProvider, ProviderConfig, ProviderKind,
     SimulatedProvider, Wake, WakeConfig,
 };
+pub use redis_tls::RedisTls;
 pub use retry::RetryPolicy;
 pub use secret::{RedisUrl, Secret};
 pub use task::{TaskConfig, TaskKind};
@@ -88,6 +90,8 @@ pub struct Config {
     pub retry: RetryPolicy,
     /// `OVERSHOT_REDIS_URL`; default `redis://127.0.0.1:6379/0`.
     pub redis_url: RedisUrl,
+    /// `OVERSHOT_REDIS_CA_FILE`, `OVERSHOT_REDIS_CERT_FILE`, `OVERSHOT_REDIS_KEY_FILE`; default none.
+    pub redis_tls: RedisTls,
     /// `OVERSHOT_API_TOKEN`, tokens with all rights. Without any, and without `[tokens]`, the API is open.
     pub api_tokens: Vec<Secret>,
     /// `OVERSHOT_HTTP_ADDR`; default `0.0.0.0:8080`.
@@ -245,6 +249,7 @@ impl Config {
             infra,
             retry,
             redis_url: environment.redis_url,
+            redis_tls: environment.redis_tls,
             api_tokens: environment.api_tokens,
             http_addr: environment.http_addr,
             worker_http_addr: environment.worker_http_addr,

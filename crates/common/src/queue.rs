@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use redis::{Cmd, FromRedisValue as _, Value};
 
+use crate::config::Config;
 use crate::ids::{JobId, LocalId, Shard, WorkerId};
 
 mod audio;
@@ -83,9 +84,18 @@ impl Queue {
         Self::with_clock(url, patience, Clock::Redis)
     }
 
+    /// As [`Queue::open`], on the Redis of a configuration, with its certificates.
+    pub fn of(config: &Config, patience: Duration) -> Result<Self, Error> {
+        let address = link::Address::parse(config.redis_url.expose())?.with(&config.redis_tls)?;
+        Self::at(address, patience, Clock::Redis)
+    }
+
     /// A queue whose scripts read the given clock.
     pub fn with_clock(url: &str, patience: Duration, clock: Clock) -> Result<Self, Error> {
-        let address = link::Address::parse(url)?;
+        Self::at(link::Address::parse(url)?, patience, clock)
+    }
+
+    fn at(address: link::Address, patience: Duration, clock: Clock) -> Result<Self, Error> {
         let link = link::Link::new(&address, patience)?;
         let scripts = Arc::new(scripts::Scripts::new(clock, link.is_cluster()));
         Ok(Self { inner: Arc::new(Inner { address, link, scripts }) })

@@ -62,7 +62,7 @@ impl Runner {
     /// A provider that cannot be made ready, a URL that names no Redis.
     pub(crate) fn new(config: Config) -> anyhow::Result<Self> {
         let ready = providers::ready(&config).map_err(|mistakes| anyhow::anyhow!(mistakes.join("\n")))?;
-        let queue = Queue::open(config.redis_url.expose(), PATIENCE).context("OVERSHOT_REDIS_URL")?;
+        let queue = Queue::of(&config, PATIENCE).context("OVERSHOT_REDIS_URL")?;
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname").or_else(|_| std::env::var("HOSTNAME"));
         let host = host.map_or_else(|_| "worker".to_owned(), |host| host.trim().to_owned());
         let (config, worker) = (Arc::new(config), WorkerId::unique(&host));

@@ -103,6 +103,13 @@ app.kubernetes.io/part-of: overshot
 {{- else }}
   value: redis://{{ include "overshot.component" (list . "redis") }}:6379/0
 {{- end }}
+{{- if $redis.tls.caSecret }}
+- {name: OVERSHOT_REDIS_CA_FILE, value: /etc/redis-ca/ca.crt}
+{{- end }}
+{{- if $redis.tls.clientSecret }}
+- {name: OVERSHOT_REDIS_CERT_FILE, value: /etc/redis-client/tls.crt}
+- {name: OVERSHOT_REDIS_KEY_FILE, value: /etc/redis-client/tls.key}
+{{- end }}
 {{- if $redis.allowUnsafe }}
 - {name: OVERSHOT_ALLOW_UNSAFE_REDIS, value: "1"}
 {{- end }}
@@ -161,6 +168,16 @@ volumes:
     configMap: {name: {{ include "overshot.configMap" $root }}}
   - name: tmp
     emptyDir: {}
+{{- with $root.Values.redis.tls }}
+{{- if .caSecret }}
+  - name: redis-ca
+    secret: {secretName: {{ .caSecret }}, items: [{key: {{ .caSecretKey }}, path: ca.crt}]}
+{{- end }}
+{{- if .clientSecret }}
+  - name: redis-client
+    secret: {secretName: {{ .clientSecret }}}
+{{- end }}
+{{- end }}
 {{- with $values.extraVolumes }}
 {{ toYaml . | indent 2 }}
 {{- end }}
@@ -190,6 +207,14 @@ resources: {{- toYaml . | nindent 2 }}
 volumeMounts:
   - {name: config, mountPath: /etc/overshot, readOnly: true}
   - {name: tmp, mountPath: /tmp}
+{{- with $root.Values.redis.tls }}
+{{- if .caSecret }}
+  - {name: redis-ca, mountPath: /etc/redis-ca, readOnly: true}
+{{- end }}
+{{- if .clientSecret }}
+  - {name: redis-client, mountPath: /etc/redis-client, readOnly: true}
+{{- end }}
+{{- end }}
 {{- with $values.extraVolumeMounts }}
 {{ toYaml . | indent 2 }}
 {{- end }}
@@ -209,6 +234,9 @@ volumeMounts:
 {{- end }}
 {{- if regexMatch "://[^/@]*:[^$/@][^/@]*@" $redis.url }}
 {{- fail "redis.url holds a password, which `helm get values` shows: use redis.passwordSecret or redis.existingSecret" }}
+{{- end }}
+{{- if and (or $redis.tls.caSecret $redis.tls.clientSecret) (not $redis.existingSecret) (not (hasPrefix "rediss" $redis.url)) }}
+{{- fail "redis.tls needs a redis.url of rediss://, rediss+cluster:// or rediss+sentinel://" }}
 {{- end }}
 {{- if le (int $values.api.terminationGracePeriodSeconds) (int (add $values.api.preStopSeconds 10)) }}
 {{- fail "api.terminationGracePeriodSeconds must be longer than api.preStopSeconds and the 10 s of its drain" }}

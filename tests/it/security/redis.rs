@@ -1,7 +1,8 @@
 //! Redis behind TLS, and with a user that may do no more than it must.
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use support::{Fleet, FleetOptions, RedisServer};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use support::{Client, Fleet, FleetOptions, Process, Program, RedisServer};
+use tempfile::TempDir;
 
 use crate::settings::{chat, quick};
 
@@ -51,32 +52,76 @@ async fn a_fleet_needs_no_more_rights_in_redis_than_the_page_gives() {
     }
 }
 
+/// An authority, and what it has signed: for a server on 127.0.0.1, and for the fleet.
+struct Certificates {
+    folder: TempDir,
+}
+
+impl Certificates {
+    fn new() -> Self {
+        let made = Self { folder: tempfile::tempdir().unwrap() };
+        let key = KeyPair::generate().unwrap();
+        let mut authority = CertificateParams::new(Vec::new()).unwrap();
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        // Under the same name as what it signs, each of those would be taken for signed by itself.
+        authority.distinguished_name.push(DnType::CommonName, "authority");
+        std::fs::write(made.path("ca.pem"), authority.self_signed(&key).unwrap().pem()).unwrap();
+        let authority = Issuer::new(authority, key);
+        for (name, whom) in [("server", "127.0.0.1"), ("fleet", "fleet")] {
+            let key = KeyPair::generate().unwrap();
+            let signed = CertificateParams::new(vec![whom.to_owned()]).unwrap().signed_by(&key, &authority).unwrap();
+            std::fs::write(made.path(&format!("{name}.pem")), signed.pem()).unwrap();
+            std::fs::write(made.path(&format!("{name}.key")), key.serialize_pem()).unwrap();
+        }
+        made
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.folder.path().join(name).to_string_lossy().into_owned()
+    }
+
+    /// A Redis behind TLS, and its URL.
+    async fn redis(&self, wants_clients_certificates: &str) -> (RedisServer, String) {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let options = RedisServer::options().tcp().standalone().setting("tls-port", &port.to_string());
+        let options = options.setting("tls-cert-file", &self.path("server.pem"));
+        let options = options.setting("tls-key-file", &self.path("server.key"));
+        let options = options.setting("tls-ca-cert-file", &self.path("ca.pem"));
+        let redis = options.setting("tls-auth-clients", wants_clients_certificates).start().await;
+        (redis, format!("rediss://127.0.0.1:{port}/0"))
+    }
+}
+
+/// A worker with these variables does not come to speak to its Redis.
+async fn is_turned_away(env: &[(&str, &str)]) {
+    let own = [("OVERSHOT_WORKER_HTTP_ADDR", "127.0.0.1:0")];
+    let env: Vec<_> = own.iter().chain(env).map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let mut worker = Process::start(Program::Worker, &[], &env);
+    let client = Client::new(&worker.address().await, None);
+    let said = worker.wait_for_line("waiting for redis").await.to_lowercase();
+    assert!(said.contains("certificate"), "turned away for another reason: {said}");
+    assert_eq!(client.get("/readyz").await.status, 503);
+    worker.kill();
+}
+
 #[tokio::test]
 async fn a_fleet_speaks_tls_to_a_redis_whose_authority_it_knows_and_to_no_other() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
-    let authority_key = KeyPair::generate().unwrap();
-    let mut authority = CertificateParams::new(Vec::new()).unwrap();
-    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    std::fs::write(path("ca.pem"), authority.self_signed(&authority_key).unwrap().pem()).unwrap();
-    let server_key = KeyPair::generate().unwrap();
-    let server = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
-    let server = server.signed_by(&server_key, &Issuer::new(authority, authority_key)).unwrap();
-    std::fs::write(path("server.pem"), server.pem()).unwrap();
-    std::fs::write(path("server.key"), server_key.serialize_pem()).unwrap();
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let options = RedisServer::options().tcp().standalone().setting("tls-port", &port.to_string());
-    let options = options.setting("tls-cert-file", &path("server.pem")).setting("tls-key-file", &path("server.key"));
-    let options = options.setting("tls-ca-cert-file", &path("ca.pem")).setting("tls-auth-clients", "no");
-    let redis = options.start().await;
-    let url = format!("rediss://127.0.0.1:{port}/0");
-    let fleet = FleetOptions::new(quick()).env("SSL_CERT_FILE", &path("ca.pem")).start_over(redis, &url).await;
+    let certificates = Certificates::new();
+    let (redis, url) = certificates.redis("no").await;
+    let authorities = certificates.path("ca.pem");
+    let fleet = FleetOptions::new(quick()).env("SSL_CERT_FILE", &authorities).start_over(redis, &url).await;
     serves(&fleet).await;
-    // Whoever does not know the authority does not speak to it.
-    let env = [("OVERSHOT_REDIS_URL", url.as_str()), ("OVERSHOT_HTTP_ADDR", "127.0.0.1:0")];
-    let env = env.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let mut other = support::Process::start(support::Program::Api, &[], &env);
-    let client = support::Client::new(&other.address().await, None);
-    assert_eq!(client.get("/readyz").await.status, 503);
-    other.kill();
+    is_turned_away(&[("OVERSHOT_REDIS_URL", &url)]).await;
+}
+
+#[tokio::test]
+async fn a_fleet_shows_its_certificate_to_a_redis_that_wants_one() {
+    let certificates = Certificates::new();
+    let (redis, url) = certificates.redis("yes").await;
+    let [authorities, certificate, key] = ["ca.pem", "fleet.pem", "fleet.key"].map(|name| certificates.path(name));
+    let options = FleetOptions::new(quick()).env("OVERSHOT_REDIS_CA_FILE", &authorities);
+    let options = options.env("OVERSHOT_REDIS_CERT_FILE", &certificate).env("OVERSHOT_REDIS_KEY_FILE", &key);
+    let fleet = options.start_over(redis, &url).await;
+    serves(&fleet).await;
+    is_turned_away(&[("OVERSHOT_REDIS_URL", &url), ("OVERSHOT_REDIS_CA_FILE", &authorities)]).await;
 }

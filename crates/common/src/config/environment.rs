@@ -7,6 +7,7 @@ use std::str::FromStr;
 use tracing_subscriber::EnvFilter;
 
 use super::mistakes::Mistakes;
+use super::redis_tls::RedisTls;
 use super::secret::{RedisUrl, Secret};
 use crate::ids::PoolName;
 
@@ -36,6 +37,7 @@ impl FromStr for LogFormat {
 #[derive(Debug)]
 pub(super) struct Environment {
     pub(super) redis_url: RedisUrl,
+    pub(super) redis_tls: RedisTls,
     pub(super) api_tokens: Vec<Secret>,
     pub(super) http_addr: SocketAddr,
     pub(super) worker_http_addr: SocketAddr,
@@ -53,8 +55,11 @@ impl Environment {
         let any = |port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
         let local = RedisUrl::new("redis://127.0.0.1:6379/0").expect("has a known scheme and a host");
         let mut from = Variables { env, mistakes };
+        let redis_url = from.read("OVERSHOT_REDIS_URL", RedisUrl::new).unwrap_or(local);
+        let redis_tls = RedisTls::read(env, &redis_url, from.mistakes);
         Self {
-            redis_url: from.read("OVERSHOT_REDIS_URL", RedisUrl::new).unwrap_or(local),
+            redis_url,
+            redis_tls,
             api_tokens: from.read("OVERSHOT_API_TOKEN", api_tokens).unwrap_or_default(),
             http_addr: from.read("OVERSHOT_HTTP_ADDR", address).unwrap_or_else(|| any(8080)),
             worker_http_addr: from.read("OVERSHOT_WORKER_HTTP_ADDR", address).unwrap_or_else(|| any(8081)),

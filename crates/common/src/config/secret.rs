@@ -57,6 +57,11 @@ impl RedisUrl {
         }
     }
 
+    /// Whether Redis is spoken to over TLS.
+    pub fn is_tls(&self) -> bool {
+        self.0.starts_with("rediss")
+    }
+
     /// The whole URL, for the connection only.
     pub fn expose(&self) -> &str {
         &self.0

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use redis::io::tcp::{TcpSettings, socket2};
-use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _};
+use redis::{Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, TlsCertificates};
 
 use super::super::error::Error;
+use crate::config::RedisTls;
 
 /// Where Redis is, and how to ask who is in charge.
 #[derive(Debug, Clone)]
@@ -58,6 +59,32 @@ impl Address {
         });
         let primary = info(&format!("{base}://{credentials}{}/{db}{query}", hosts[0]))?;
         Ok(Self::Sentinel { sentinels: sentinels.collect::<Result<_, _>>()?, primary, name: name.to_owned() })
+    }
+
+    /// The same servers, spoken to with these certificates. Without any it is as it was.
+    pub(crate) fn with(self, tls: &RedisTls) -> Result<Self, Error> {
+        if *tls == RedisTls::default() {
+            return Ok(self);
+        }
+        let bytes = |text: &str| text.as_bytes().to_vec();
+        let client_tls = tls.identity.as_ref().map(|(certificate, key)| ClientTlsConfig {
+            client_cert: bytes(certificate),
+            client_key: bytes(key.expose()),
+        });
+        let certificates = TlsCertificates { client_tls, root_cert: tls.authorities.as_deref().map(bytes) };
+        let with = |info: ConnectionInfo| {
+            let client = Client::build_with_tls(info, certificates.clone());
+            let info = client.map(|client| client.get_connection_info().clone());
+            info.map_err(|error| Error::Refused(format!("the certificates for Redis: {error}")))
+        };
+        let all = |infos: Vec<ConnectionInfo>| infos.into_iter().map(with).collect::<Result<_, _>>();
+        Ok(match self {
+            Self::One(info) => Self::One(with(info)?),
+            Self::Cluster(seeds) => Self::Cluster(all(seeds)?),
+            Self::Sentinel { sentinels, primary, name } => {
+                Self::Sentinel { sentinels: all(sentinels)?, primary: with(primary)?, name }
+            }
+        })
     }
 }
 
