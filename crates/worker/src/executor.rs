@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::Instrument as _;
 
 use crate::outcome::Outcome;
+use crate::providers::Unmetered;
 use crate::runner::publisher::Outlet;
 use crate::runner::registry::{Attempt, Stop};
 use crate::runner::settler::{Ended, Ending};
@@ -126,7 +127,8 @@ async fn work<'a>(station: &'a Station, job: &ClaimedJob, reporter: &mut Reporte
         Err(outcome) => return outcome,
     };
     let (audio, earlier) = sound.as_ref().map_or((None, None), |sound| (Some(&sound.audio), sound.earlier.as_deref()));
-    let attempt = tasks::Attempt { task: &spec.task, model, input: &input, audio, earlier, stream: spec.stream, seed };
+    let (stream, meter) = (spec.stream, &Unmetered);
+    let attempt = tasks::Attempt { task: &spec.task, model, input: &input, audio, earlier, stream, seed, meter };
     // On the heap: the future of a call to a provider is large, and this one is moved when it is spawned.
     let outcome = Box::pin(failover::run(kind, &attempt, &station.pool.providers, spec, reporter)).await;
     own_task::judged(own, outcome)

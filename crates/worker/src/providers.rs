@@ -14,6 +14,7 @@ use crate::tasks::Sink;
 mod answer;
 mod embed;
 mod failure;
+mod meter;
 mod ollama;
 mod openai;
 mod simulated;
@@ -22,6 +23,7 @@ mod transcript;
 pub(crate) use answer::{Answer, ToolCalls};
 pub use embed::{EmbedOutput, EmbedRequest, EmbedUsage};
 pub use failure::{ProviderFailure, Then};
+pub use meter::{Meter, Unmetered};
 pub use transcript::{Spoken, Transcript, TranscriptionRequest};
 
 /// One configured provider. Shared by all jobs of a process; its connections are kept and used again.

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 
 use crate::audio::Audio;
 use crate::outcome::Outcome;
-use crate::providers::Provider;
+use crate::providers::{Meter, Provider};
 
 mod chat;
 mod embedding;
@@ -40,6 +40,8 @@ pub struct Attempt<'a> {
     pub stream: bool,
     /// What the simulated provider draws its jitter and errors from; the same seed gives the same attempt.
     pub seed: u64,
+    /// Who counts what the provider is sent.
+    pub meter: &'a dyn Meter,
 }
 
 /// Where a task reports while it works.

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use crate::providers::Provider;
 
+mod draws;
 mod ledger;
 mod pass;
 mod tally;
@@ -127,12 +128,17 @@ impl Upstream {
         self.at_rest.load(Ordering::Acquire)
     }
 
-    /// Begins a call for a job of that model that may use so many tokens, where the provider may be called.
+    /// Begins a call for a job of that model, where the provider may be called. `tokens` tells how many it may use, of a
+    /// minute's; `None`: that is not known yet.
     ///
     /// # Cancel safety
     ///
     /// What a dropped call had got is given back.
-    pub(crate) async fn enter<'a>(&'a self, model: Option<&'a str>, tokens: impl FnOnce() -> u64) -> Entry<'a> {
+    pub(crate) async fn enter<'a>(
+        &'a self,
+        model: Option<&'a str>,
+        tokens: impl FnOnce(u64) -> Option<u64>,
+    ) -> Entry<'a> {
         if self.is_at_rest() {
             return Entry::Go(Pass::begin(self, model, None));
         }
@@ -199,8 +205,8 @@ impl Upstream {
     }
 
     /// Tokens count only where they are limited.
-    fn estimate(&self, tokens: impl FnOnce() -> u64) -> u64 {
-        if self.config.limits.tokens_per_minute.is_some() { tokens() } else { 0 }
+    fn estimate(&self, tokens: impl FnOnce(u64) -> Option<u64>) -> Option<u64> {
+        self.config.limits.tokens_per_minute.map_or(Some(0), tokens)
     }
 
     /// The circuit of a model.

@@ -187,6 +187,74 @@ async fn requests_beyond_a_minutes_limit_are_not_claimed() {
 }
 
 #[tokio::test]
+async fn each_batch_of_an_embedding_counts_as_a_request_and_what_finds_no_room_waits_in_the_store() {
+    let stub = OpenAiStub::start().await;
+    stub.always(Reply::vectors());
+    let limits = "requests_per_minute = 7\nbatch_size = 2";
+    let fleet = FleetOptions::new(config(&[("a", &stub)], limits, "")).workers(2).start().await;
+    let texts: Vec<String> = (0..8).map(|number| format!("text {number}")).collect();
+    let embedding = |name: &str| {
+        let texts: Vec<String> = texts.iter().map(|text| format!("{name} {text}")).collect();
+        json!({ "task": "embedding", "input": { "input": texts } })
+    };
+    let first = fleet.client.submit(&embedding("first")).await;
+    all_completed(&fleet, &[first]).await;
+    let second = fleet.client.submit(&embedding("second")).await;
+    stub.wait_for(7).await;
+    let waiting = fleet.client.wait_status(&second, "scheduled").await;
+    assert_eq!((stub.requests(), &waiting["attempts"]), (7, &json!(0)), "{waiting}");
+    assert_eq!(waiting["progress"], json!({ "done": 6, "total": 8, "unit": "texts" }), "{waiting}");
+    let status = fleet.client.get("/api/v1/providers/status").await.json["data"][0].clone();
+    assert_eq!(status["limits"]["requests_per_minute"], json!({ "limit": 7, "used": 7 }));
+    assert_eq!(status["breaker"]["stub-model"]["state"].as_str().unwrap_or("closed"), "closed", "{status}");
+    fleet.client.cancel(&second).await;
+}
+
+#[tokio::test]
+async fn a_request_that_is_sent_a_second_time_in_another_form_counts_twice() {
+    let stub = OpenAiStub::start().await;
+    let limits = "requests_per_minute = 50";
+    let fleet = Fleet::start(config(&[("a", &stub)], limits, "")).await;
+    let used = async || {
+        let status = fleet.client.get("/api/v1/providers/status").await;
+        status.json["data"][0]["limits"]["requests_per_minute"]["used"].clone()
+    };
+    stub.push(Reply::status(400, &[], "{}"));
+    stub.always(Reply::vectors());
+    let id = fleet.client.submit(&json!({ "task": "embedding", "input": { "input": "x" } })).await;
+    all_completed(&fleet, &[id]).await;
+    assert_eq!((stub.requests(), used().await), (2, json!(2)));
+    stub.push(Reply::status(400, &[], r#"{"error":{"message":"unknown response_format"}}"#));
+    stub.always(Reply::status(200, &[], r#"{"text":"Hello."}"#));
+    let answer = fleet.client.upload(&[], crate::transcription::silence(2, 0)).await;
+    all_completed(&fleet, &[answer.id()]).await;
+    assert_eq!((stub.requests(), used().await), (4, json!(4)));
+}
+
+#[tokio::test]
+async fn an_answer_without_a_limit_of_its_own_is_reserved_for_and_corrected_by_what_it_used() {
+    let stub = OpenAiStub::start().await;
+    let gate = Arc::new(Semaphore::new(0));
+    stub.always(Reply::echo_gated(0, &gate));
+    // 1024 for the answer of each, and some for the prompt: room for four, not for five.
+    let settings = config(&[("a", &stub)], "tokens_per_minute = 4500", "concurrency = 8");
+    let fleet = Fleet::start(settings).await;
+    let ids = submit(&fleet, 7, &json!({})).await;
+    stub.wait_for(4).await;
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    assert_eq!(stub.requests(), 4, "what is reserved is not there for another");
+    // Each uses 7 of them.
+    for done in 1..=3 {
+        gate.add_permits(1);
+        stub.wait_for(4 + done).await;
+    }
+    gate.add_permits(4);
+    all_completed(&fleet, &ids).await;
+    let status = async || fleet.client.get("/api/v1/providers/status").await.json["data"][0].clone();
+    assert_eventually!(status().await["limits"]["tokens_per_minute"]["used"] == 7 * 7);
+}
+
+#[tokio::test]
 async fn tokens_are_reserved_before_a_call_and_what_was_not_used_is_given_back() {
     let stub = OpenAiStub::start().await;
     let limits = "tokens_per_minute = 1000";

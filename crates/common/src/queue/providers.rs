@@ -158,7 +158,9 @@ pub struct Draw<'a> {
     pub wanted: u64,
     /// Tokens that each of those may use.
     pub tokens_each: u64,
-    /// Tokens beyond what was taken for a job in flight: all of them or none.
+    /// Requests of jobs in flight beyond the first of each; all of them or none, and the same of the tokens.
+    pub extra_requests: u64,
+    /// Tokens of those requests, or beyond what was taken for a job in flight.
     pub extra_tokens: u64,
     /// What is not used of what was taken.
     pub refunds: &'a [Refund],
@@ -180,7 +182,7 @@ pub struct Refund {
 pub struct Drawn {
     /// How many more may begin.
     pub granted: u64,
-    /// Whether the extra tokens are granted.
+    /// Whether the extra requests and tokens are granted.
     pub has_extra: bool,
     /// Names the time, for a refund.
     pub quarter: u64,
@@ -258,7 +260,8 @@ impl Queue {
     pub async fn draw_on_provider(&self, name: &str, limits: &LimitsConfig, draw: &Draw<'_>) -> Result<Drawn, Error> {
         let reply = self.run_at(&self.inner.scripts.provider_take, name, |command| {
             command.arg(draw.worker.as_str()).arg(draw.number).arg(ms(draw.lease));
-            command.arg(draw.held).arg(draw.wanted).arg(draw.tokens_each).arg(draw.extra_tokens);
+            command.arg(draw.held).arg(draw.wanted).arg(draw.tokens_each);
+            command.arg(draw.extra_requests).arg(draw.extra_tokens);
             command.arg(limits.max_in_flight.unwrap_or(0)).arg(limits.requests_per_minute.unwrap_or(0));
             command.arg(limits.tokens_per_minute.unwrap_or(0));
             for refund in draw.refunds {

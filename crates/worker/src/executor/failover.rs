@@ -15,6 +15,9 @@ use crate::upstream::{Entry, Pass, Upstream};
 
 /// The shortest and longest time after which a job looks again whether a provider may be called.
 const LOOK_AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(60));
+/// Room may come sooner than the limits tell: what others do not use is given back. A job looks after half its age, but a
+/// young one not before that time is over.
+const LOOK_SOON: Duration = Duration::from_secs(1);
 
 /// Runs the attempt on the providers that serve the job, one after the other, until one answers, the fault is not the
 /// provider's, or readers have seen output: theirs must not begin anew without an attempt of its own.
@@ -30,7 +33,8 @@ pub(super) async fn run<'a>(
     while let Some((place, candidate)) = providers.next(job, tried) {
         tried.add(place);
         let upstream = &candidate.upstream;
-        let pass = match upstream.enter(job.model.as_deref(), || usage::estimate(attempt.input)).await {
+        let tokens = |limit| usage::estimate(kind, attempt.input, limit);
+        let pass = match upstream.enter(job.model.as_deref(), tokens).await {
             Entry::Go(pass) => pass,
             Entry::Later(wait) => {
                 soonest = Some(soonest.map_or(wait, |soonest| soonest.min(wait)));
@@ -61,7 +65,7 @@ pub(super) async fn run<'a>(
             outcome => return outcome,
         }
     }
-    failed.unwrap_or_else(|| nobody(soonest))
+    failed.unwrap_or_else(|| nobody(soonest, reporter.age()))
 }
 
 /// One provider's turn.
@@ -76,9 +80,14 @@ async fn turn(
         return outcome;
     }
     pass.calls();
-    let outcome = tasks::run(kind, attempt, &upstream.provider, reporter).await;
+    let outcome = {
+        let attempt = tasks::Attempt { meter: &pass, ..*attempt };
+        tasks::run(kind, &attempt, &upstream.provider, reporter).await
+    };
+    let limited = upstream.config.limits.tokens_per_minute.is_some();
     let tokens = match &outcome {
-        Outcome::Done(result) if upstream.config.limits.tokens_per_minute.is_some() => usage::total(result),
+        // That of an embedding tells of all its requests; each was told by itself.
+        Outcome::Done(result) if limited && kind != Kind::Embedding => usage::total(result),
         _ => None,
     };
     pass.end(&outcome, tokens);
@@ -86,12 +95,13 @@ async fn turn(
 }
 
 /// The outcome where no provider was called: none may be now, or none serves the job.
-fn nobody(soonest: Option<Duration>) -> Outcome {
+fn nobody(soonest: Option<Duration>, age: Duration) -> Outcome {
     match soonest {
         Some(wait) => {
             let message = "no provider of the job may be called now: down, at its limit, or waking";
             let error = JobError { code: ErrorCode::ProviderUnavailable, message: message.to_owned() };
-            Outcome::Snooze { after: wait.clamp(LOOK_AGAIN.0, LOOK_AGAIN.1), error }
+            let after = wait.min((age / 2).max(LOOK_SOON)).clamp(LOOK_AGAIN.0, LOOK_AGAIN.1);
+            Outcome::Snooze { after, error }
         }
         None => Outcome::retry(ErrorCode::ModelUnavailable, "no provider of this worker's pool serves the model"),
     }

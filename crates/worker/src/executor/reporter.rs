@@ -65,6 +65,11 @@ impl<'a> Reporter<'a> {
         self.attempt
     }
 
+    /// How old the job is.
+    pub(super) fn age(&self) -> Duration {
+        self.job.age + self.attempt.begun.elapsed()
+    }
+
     /// Notes whose turn it is.
     pub(super) fn on_provider(&mut self, name: &'a str) {
         self.provider = Some(name);

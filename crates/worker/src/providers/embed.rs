@@ -6,7 +6,7 @@ use overshot_common::task::embedding::Vectors;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::{Backend, Provider, ProviderFailure};
+use super::{Backend, Meter, Provider, ProviderFailure};
 
 /// One batch of texts to embed.
 #[derive(Clone, Copy)]
@@ -21,6 +21,15 @@ pub struct EmbedRequest<'a> {
     pub extra: &'a BTreeMap<String, Box<RawValue>>,
     /// See [`crate::tasks::Attempt::seed`].
     pub seed: u64,
+    /// Asked where the batch takes more than one request.
+    pub meter: &'a dyn Meter,
+}
+
+impl EmbedRequest<'_> {
+    /// Tokens that the texts may have: a quarter of their bytes.
+    pub(crate) fn tokens(&self) -> u64 {
+        self.texts.iter().map(|text| text.len() as u64).sum::<u64>().div_ceil(4)
+    }
 }
 
 /// Without the texts: what a caller wrote belongs into no log line.

@@ -39,6 +39,11 @@ impl ProviderFailure {
         Self::new(code, Then::Retry(None), message)
     }
 
+    /// There is no room within the provider's limits before that time is over.
+    pub(crate) fn at_its_limit(wait: Duration) -> Self {
+        Self::new(ErrorCode::ProviderUnavailable, Then::Snooze(wait), "the provider is at its limit")
+    }
+
     pub(super) fn bad_response(message: &str) -> Self {
         Self::retry(ErrorCode::BadResponse, format!("the provider's answer cannot be used: {message}"))
     }

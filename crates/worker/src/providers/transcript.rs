@@ -3,7 +3,7 @@
 use overshot_common::code::ErrorCode;
 use overshot_common::task::transcription::Transcription;
 
-use super::{Backend, Provider, ProviderFailure};
+use super::{Backend, Meter, Provider, ProviderFailure};
 use crate::audio::Audio;
 
 /// What a provider is asked to write down.
@@ -19,6 +19,8 @@ pub struct TranscriptionRequest<'a> {
     pub input: &'a Transcription,
     /// See [`crate::tasks::Attempt::seed`].
     pub seed: u64,
+    /// Asked where it takes more than one request.
+    pub meter: &'a dyn Meter,
 }
 
 /// What a provider wrote down.

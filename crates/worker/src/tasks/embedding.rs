@@ -68,6 +68,8 @@ struct Work<'a> {
     dimensions: usize,
     model: Option<String>,
     usage: Option<EmbedUsage>,
+    /// Whether this attempt has asked for a batch.
+    asked: bool,
     /// What became of the collection.
     collection: Option<Box<RawValue>>,
 }
@@ -91,6 +93,7 @@ impl<'a> Work<'a> {
             dimensions: 0,
             model: None,
             usage: None,
+            asked: false,
             collection: None,
         }
     }
@@ -147,11 +150,17 @@ impl<'a> Work<'a> {
             dimensions: self.input.dimensions,
             extra: &self.input.extra,
             seed: self.attempt.seed,
+            meter: self.attempt.meter,
         };
+        match std::mem::replace(&mut self.asked, true) {
+            false => request.meter.first(request.tokens()).await?,
+            true => request.meter.another(request.tokens()).await?,
+        }
         let output = provider.embed(request).await?;
         self.check(&output.vectors)?;
         self.model = output.model.or(self.model.take());
         if let Some(usage) = output.usage {
+            request.meter.used(usage.total_tokens.max(usage.prompt_tokens));
             let sum = self.usage.get_or_insert_default();
             sum.prompt_tokens += usage.prompt_tokens;
             sum.total_tokens += usage.total_tokens;

@@ -38,7 +38,8 @@ pub(super) async fn run(attempt: &Attempt<'_>, provider: &Provider, sink: &mut i
     let seconds = heard.sound().map(|sound| sound.seconds);
     let total = seconds.map(whole);
     sink.progress(0, total, "seconds");
-    let request = TranscriptionRequest { audio, seconds, model: attempt.model, input: &input, seed: attempt.seed };
+    let (model, seed, meter) = (attempt.model, attempt.seed, attempt.meter);
+    let request = TranscriptionRequest { audio, seconds, model, input: &input, seed, meter };
     let mut entry = AttemptEntry { provider: provider.name(), model: attempt.model, ..AttemptEntry::default() };
     let before = earlier(sink.kept().or(attempt.earlier));
     let answered = provider.transcribe(&request).await;

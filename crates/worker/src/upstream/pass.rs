@@ -1,6 +1,7 @@
 //! The right to one call, from its beginning to what it came to.
 
 use std::sync::atomic::Ordering;
+use std::sync::{Mutex, MutexGuard};
 
 use overshot_common::code::ErrorCode;
 use overshot_common::queue::{CallReport, ITSELF};
@@ -10,24 +11,39 @@ use super::ledger::Lot;
 use super::{HeldTrial, Upstream};
 use crate::outcome::Outcome;
 
+mod meter;
+
 /// One call; dropped without an end it came to nothing: the job was stopped from outside.
+#[derive(Debug)]
 pub(crate) struct Pass<'a> {
     upstream: &'a Upstream,
     model: Option<&'a str>,
     trial: Option<HeldTrial>,
-    lot: Option<Lot>,
+    account: Mutex<Option<Account>>,
     begun: Instant,
     /// Whether the provider was called.
     called: bool,
 }
 
+/// What a call has of a limited provider.
+#[derive(Debug, Clone, Copy)]
+struct Account {
+    lot: Lot,
+    /// Tokens of the last request, where the provider has said.
+    used: Option<u64>,
+    /// Requests that were made, or are about to be.
+    requests: u64,
+    /// Whether there was no room for the last one.
+    refused: bool,
+}
+
 impl<'a> Pass<'a> {
     pub(super) fn begin(upstream: &'a Upstream, model: Option<&'a str>, trial: Option<HeldTrial>) -> Self {
-        Self { upstream, model, trial, lot: None, begun: Instant::now(), called: false }
+        Self { upstream, model, trial, account: Mutex::default(), begun: Instant::now(), called: false }
     }
 
     pub(super) fn has_permit(&mut self, lot: Lot) {
-        self.lot = Some(lot);
+        *self.account() = Some(Account { lot, used: None, requests: 1, refused: false });
     }
 
     /// The trial of one who has to wake the provider first.
@@ -48,11 +64,19 @@ impl<'a> Pass<'a> {
 
     /// Tells what the call came to, and how many tokens it used where that is known.
     pub(crate) fn end(mut self, outcome: &Outcome, tokens: Option<u64>) {
-        if let Some(lot) = self.lot.take() {
-            self.upstream.ledger().end(lot, tokens, true);
+        let account = self.account().take();
+        if let Some(Account { lot, used, .. }) = account {
+            self.upstream.ledger().end(lot, used.or(tokens), true);
             self.upstream.at_once.notify_one();
         }
         let model = self.upstream.circuit(self.model);
+        if let Some(account) = account.filter(|account| account.refused) {
+            // The limit's doing, not the provider's.
+            if account.requests > 0 {
+                self.answered(model);
+            }
+            return;
+        }
         if !outcome.is_the_providers_fault() {
             return self.answered(model);
         }
@@ -87,6 +111,10 @@ impl<'a> Pass<'a> {
             }
         }
     }
+
+    fn account(&self) -> MutexGuard<'_, Option<Account>> {
+        self.account.lock().expect("no holder of this lock can panic")
+    }
 }
 
 impl Drop for Pass<'_> {
@@ -95,8 +123,8 @@ impl Drop for Pass<'_> {
             self.upstream.calling.fetch_sub(1, Ordering::Relaxed);
         }
         self.upstream.give_back_trial(self.trial.take());
-        if let Some(lot) = self.lot.take() {
-            self.upstream.ledger().end(lot, None, self.called);
+        if let Some(Account { lot, used, .. }) = self.account().take() {
+            self.upstream.ledger().end(lot, used, self.called);
             self.upstream.at_once.notify_one();
         }
     }

@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Upstream;
+use super::draws::Wish;
 use super::tally::Batch;
 use super::view::View;
 
@@ -64,7 +65,7 @@ impl Upstream {
             self.ledger().unbank_old(now);
             if self.ledger().owes() || (!self.ledger().is_empty() && due) {
                 // What fails is owed on, and told with the next.
-                let _ = self.draw(0, 0, 0).await;
+                let _ = self.draw(Wish::default()).await;
             }
             let mut next = now + tick;
             if due || unsent.is_some() || self.lock_tally().is_urgent() || self.answer_is_awaited() {

@@ -19,20 +19,19 @@ impl Drawer {
     }
 
     async fn draw(&mut self, provider: &Provider, limits: &LimitsConfig, wanted: u64, each: u64) -> Drawn {
-        self.draw_with(provider, limits, wanted, each, 0, &[]).await
+        self.draw_with(provider, limits, (wanted, each), (0, 0), &[]).await
     }
 
     async fn draw_with(
         &mut self,
         provider: &Provider,
         limits: &LimitsConfig,
-        wanted: u64,
-        tokens_each: u64,
-        extra_tokens: u64,
+        wanted: (u64, u64),
+        extra: (u64, u64),
         refunds: &[Refund],
     ) -> Drawn {
         self.number += 1;
-        let drawn = self.send(provider, limits, wanted, tokens_each, extra_tokens, refunds).await;
+        let drawn = self.send(provider, limits, wanted, extra, refunds).await;
         self.held += drawn.granted;
         drawn
     }
@@ -41,14 +40,12 @@ impl Drawer {
         &self,
         provider: &Provider,
         limits: &LimitsConfig,
-        wanted: u64,
-        tokens_each: u64,
-        extra_tokens: u64,
+        (wanted, tokens_each): (u64, u64),
+        (extra_requests, extra_tokens): (u64, u64),
         refunds: &[Refund],
     ) -> Drawn {
-        let (number, held) = (self.number, self.held);
-        let draw =
-            Draw { worker: &self.worker, number, lease: LEASE, held, wanted, tokens_each, extra_tokens, refunds };
+        let (worker, lease, number, held) = (&self.worker, LEASE, self.number, self.held);
+        let draw = Draw { worker, number, lease, held, wanted, tokens_each, extra_requests, extra_tokens, refunds };
         provider.queue.draw_on_provider("p", limits, &draw).await.unwrap()
     }
 }
@@ -77,7 +74,7 @@ async fn a_call_that_is_sent_again_takes_nothing_again() {
     let mut a = Drawer::new("a");
     a.number = 1;
     for _ in 0..5 {
-        assert_eq!(a.send(&provider, &limits, 4, 0, 0, &[]).await.granted, 4);
+        assert_eq!(a.send(&provider, &limits, (4, 0), (0, 0), &[]).await.granted, 4);
     }
     let status = provider.queue.provider_status("p").await.unwrap();
     assert_eq!((status.in_flight, status.requests), (4, 4));
@@ -106,13 +103,14 @@ async fn unused_requests_and_tokens_are_given_back_where_they_were_taken() {
     assert_eq!(a.draw(&provider, &limits, 1, 1).await.granted, 0);
     provider.pass(1000).await;
     let refund = Refund { quarter: drawn.quarter, requests: 1, tokens: 600 };
-    let now = a.draw_with(&provider, &limits, 9, 100, 0, &[refund]).await;
+    let now = a.draw_with(&provider, &limits, (9, 100), (0, 0), &[refund]).await;
     assert_eq!((now.granted, now.wait), (1, Some(Duration::from_millis(59_250))), "requests are short");
     let status = provider.queue.provider_status("p").await.unwrap();
     assert_eq!((status.requests, status.tokens), (4, 500));
     // What was taken a minute ago has left the window, with whatever is given back of it.
     provider.pass(59_250).await;
-    a.draw_with(&provider, &limits, 0, 0, 0, &[Refund { quarter: drawn.quarter, requests: 9, tokens: 9 }]).await;
+    let late = Refund { quarter: drawn.quarter, requests: 9, tokens: 9 };
+    a.draw_with(&provider, &limits, (0, 0), (0, 0), &[late]).await;
     let status = provider.queue.provider_status("p").await.unwrap();
     assert_eq!((status.requests, status.tokens), (1, 100));
 }
@@ -123,9 +121,29 @@ async fn tokens_for_a_job_in_flight_are_granted_as_a_whole_or_not_at_all() {
     let limits = LimitsConfig { tokens_per_minute: Some(1000), ..LimitsConfig::default() };
     let mut a = Drawer::new("a");
     assert_eq!(a.draw(&provider, &limits, 1, 400).await.granted, 1);
-    let refused = a.draw_with(&provider, &limits, 0, 0, 601, &[]).await;
+    let refused = a.draw_with(&provider, &limits, (0, 0), (0, 601), &[]).await;
     assert_eq!((refused.has_extra, refused.wait), (false, Some(Duration::from_millis(60_250))));
-    assert!(a.draw_with(&provider, &limits, 0, 0, 600, &[]).await.has_extra);
+    assert!(a.draw_with(&provider, &limits, (0, 0), (0, 600), &[]).await.has_extra);
+}
+
+#[tokio::test]
+async fn each_further_request_of_a_job_in_flight_counts_and_takes_no_place_in_flight() {
+    let mut provider = Provider::open().await;
+    let limits = LimitsConfig { requests_per_minute: Some(4), tokens_per_minute: Some(1000), ..in_flight(2) };
+    let (mut a, mut b) = (Drawer::new("a"), Drawer::new("b"));
+    assert_eq!(a.draw(&provider, &limits, 1, 100).await.granted, 1);
+    for _ in 0..2 {
+        assert!(a.draw_with(&provider, &limits, (0, 0), (1, 100), &[]).await.has_extra);
+    }
+    let status = provider.queue.provider_status("p").await.unwrap();
+    assert_eq!((status.in_flight, status.requests, status.tokens), (1, 3, 300));
+    // The tokens are short, so the request is not taken either.
+    assert!(!a.draw_with(&provider, &limits, (0, 0), (1, 701), &[]).await.has_extra);
+    assert_eq!(b.draw(&provider, &limits, 2, 0).await.granted, 1, "of four requests the last");
+    let refused = a.draw_with(&provider, &limits, (0, 0), (1, 1), &[]).await;
+    assert_eq!((refused.has_extra, refused.wait), (false, Some(Duration::from_millis(60_250))));
+    provider.pass(60_250).await;
+    assert!(a.draw_with(&provider, &limits, (0, 0), (1, 1), &[]).await.has_extra);
 }
 
 #[tokio::test]
@@ -158,7 +176,7 @@ async fn ten_minutes_of_eight_workers_keep_both_limits_within_two_percent() {
             }
             worker.held = 0;
             let back: Vec<Refund> = std::mem::take(refunds);
-            let drawn = worker.draw_with(&provider, &limits, rng.random_range(1..5), 300, 0, &back).await;
+            let drawn = worker.draw_with(&provider, &limits, (rng.random_range(1..5), 300), (0, 0), &back).await;
             for _ in 0..drawn.granted {
                 let tokens = rng.random_range(100..300_u64);
                 used.push((now, tokens));

@@ -1,15 +1,17 @@
 -- provider_take: keeps count of what one worker has in flight at a provider, and lets it begin more where the limits allow.
 -- KEYS[1] overshot:{provider:<name>}
 -- ARGV[1] worker   ARGV[2] number of this call   ARGV[3] how long its permits last without another call, ms
--- ARGV[4] jobs in flight   ARGV[5] more wanted   ARGV[6] tokens of each   ARGV[7] tokens wanted for jobs in flight, all or none
--- ARGV[8] most jobs in flight   ARGV[9] requests per minute   ARGV[10] tokens per minute, each 0: no limit
+-- ARGV[4] jobs in flight   ARGV[5] more wanted   ARGV[6] tokens of each
+-- ARGV[7] requests and ARGV[8] tokens wanted for jobs in flight, all or none
+-- ARGV[9] most jobs in flight   ARGV[10] requests per minute   ARGV[11] tokens per minute, each 0: no limit
 -- per refund: quarter in which it was taken, requests, tokens (negative where more was used than taken)
--- Returns { granted, 1 where the tokens for jobs in flight are granted, quarter of this call, ms until more may be free }
+-- Returns { granted, 1 where what jobs in flight want is granted, quarter of this call, ms until more may be free }
 -- Atomic because all workers draw on one limit. Jobs in flight come as a whole number, and a call that is sent again is known by
 -- its number: no lost reply costs a permit.
-local worker, number, lasts, held, wanted, each, extra =
-  ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
-local most_held, most_requests, most_tokens = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
+local worker, number, lasts, held, wanted, each =
+  ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local more, extra = tonumber(ARGV[7]), tonumber(ARGV[8])
+local most_held, most_requests, most_tokens = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
 local window = base .. ':window'
 
 local stored = redis.call('HGET', base .. ':held', worker)
@@ -28,7 +30,7 @@ end
 
 local oldest = move_window()
 local freed = held < tonumber(before or 0)
-for i = 11, #ARGV, 3 do
+for i = 12, #ARGV, 3 do
   local taken, requests, tokens = tonumber(ARGV[i]), tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
   if taken >= oldest and taken <= quarter then
     redis.call('HINCRBY', window, 'r' .. ARGV[i], 0 - requests)
@@ -55,9 +57,12 @@ end
 
 local used = redis.call('HMGET', window, 'r', 't')
 local requests, tokens = tonumber(used[1] or 0), tonumber(used[2] or 0)
-local has_extra = extra <= 0 or most_tokens == 0 or tokens + extra <= most_tokens
-if has_extra and extra > 0 then
-  tokens = tokens + extra
+local has_extra = (extra <= 0 or most_tokens == 0 or tokens + extra <= most_tokens)
+  and (more <= 0 or most_requests == 0 or requests + more <= most_requests)
+local taken_requests, taken_tokens = 0, 0
+if has_extra then
+  taken_requests, taken_tokens = math.max(more, 0), math.max(extra, 0)
+  requests, tokens = requests + taken_requests, tokens + taken_tokens
 end
 
 local granted = wanted
@@ -71,11 +76,11 @@ if most_tokens > 0 and each > 0 then
   granted = math.min(granted, math.floor((most_tokens - tokens) / each))
 end
 granted = math.max(granted, 0)
-local taken_tokens = granted * each + (has_extra and math.max(extra, 0) or 0)
-if granted > 0 or taken_tokens > 0 then
-  redis.call('HINCRBY', window, 'r' .. quarter, granted)
+taken_requests, taken_tokens = taken_requests + granted, taken_tokens + granted * each
+if taken_requests > 0 or taken_tokens > 0 then
+  redis.call('HINCRBY', window, 'r' .. quarter, taken_requests)
   redis.call('HINCRBY', window, 't' .. quarter, whole(taken_tokens))
-  redis.call('HINCRBY', window, 'r', granted)
+  redis.call('HINCRBY', window, 'r', taken_requests)
   redis.call('HINCRBY', window, 't', whole(taken_tokens))
 end
 
@@ -100,7 +105,7 @@ end
 
 if granted < wanted or not has_extra then
   redis.call('HSET', window, 'waiting', 1)
-  local requests_short = most_requests > 0 and requests + granted + 1 - most_requests or 0
+  local requests_short = most_requests > 0 and requests + granted + (has_extra and 1 or more) - most_requests or 0
   local tokens_short = most_tokens > 0 and tokens + granted * each + (has_extra and each or extra) - most_tokens or 0
   if requests_short > 0 or tokens_short > 0 then
     wait = room_after(requests_short, tokens_short)

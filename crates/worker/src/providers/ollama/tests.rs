@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use self::server::{Server, until};
-use crate::providers::{ChatOutput, ChatRequest, EmbedRequest, EmbedUsage, Provider, ProviderFailure, Then};
+use crate::providers::{ChatOutput, ChatRequest, EmbedRequest, EmbedUsage, Provider, ProviderFailure, Then, Unmetered};
 use crate::tasks::recorder::Recorder;
 
 mod server;
@@ -233,7 +233,14 @@ async fn texts_are_embedded_and_the_model_is_kept_whatever_is_configured_or_aske
     let provider = provider_with(&server.url, Some(KeepAlive::Seconds(0)), &[]);
     let asked = r#"{"keep_alive": "1m", "options": {"num_ctx": 512}}"#;
     let extra: BTreeMap<String, Box<RawValue>> = serde_json::from_str(asked).unwrap();
-    let request = EmbedRequest { model: Some("e"), texts: &["a", "b"], dimensions: Some(2), extra: &extra, seed: 0 };
+    let request = EmbedRequest {
+        model: Some("e"),
+        texts: &["a", "b"],
+        dimensions: Some(2),
+        extra: &extra,
+        seed: 0,
+        meter: &Unmetered,
+    };
     let output = provider.embed(request).await.unwrap();
     assert_eq!((output.vectors.len(), output.vectors.dimensions(), output.model.as_deref()), (2, 2, Some("e")));
     assert_eq!(output.usage, Some(EmbedUsage { prompt_tokens: 5, total_tokens: 5 }));

@@ -38,6 +38,7 @@ impl Client {
             let base64 = !self.numbers_only.load(Ordering::Relaxed);
             match self.ask(request, base64).await {
                 Err(failure) if base64 && is_about_the_form(&failure) => {
+                    request.meter.another(request.tokens()).await?;
                     let answer = self.ask(request, false).await?;
                     self.numbers_only.store(true, Ordering::Relaxed);
                     Ok(answer)

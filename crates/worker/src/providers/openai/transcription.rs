@@ -78,6 +78,7 @@ impl Client {
         if refused.form == Blame::Other {
             return Err(refused.failure);
         }
+        request.meter.another(0).await?;
         match self.ask_for(request, "json").await {
             Ok(transcript) => {
                 self.plain.learn(model);

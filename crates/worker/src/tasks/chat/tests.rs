@@ -9,7 +9,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 
 use crate::outcome::Outcome;
-use crate::providers::Provider;
+use crate::providers::{Provider, Unmetered};
 use crate::tasks::recorder::Recorder;
 use crate::tasks::{Attempt, Kind, Partial, run};
 
@@ -17,8 +17,16 @@ async fn outcome(input: &Value, error_rate: f64) -> (Outcome, Recorder) {
     let settings = SimulatedProvider { tokens: 3, pace: Duration::ZERO, jitter: 0.0, error_rate };
     let provider = Provider::new("sim", &ProviderConfig::simulated(settings), |_| None).unwrap();
     let input = to_raw_value(input).unwrap();
-    let attempt =
-        Attempt { task: "chat", model: Some("m"), input: &input, audio: None, earlier: None, stream: true, seed: 1 };
+    let attempt = Attempt {
+        task: "chat",
+        model: Some("m"),
+        input: &input,
+        audio: None,
+        earlier: None,
+        stream: true,
+        seed: 1,
+        meter: &Unmetered,
+    };
     let mut recorder = Recorder::default();
     (run(Kind::Chat, &attempt, &provider, &mut recorder).await, recorder)
 }

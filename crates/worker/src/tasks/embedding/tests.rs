@@ -8,7 +8,7 @@ use serde_json::value::to_raw_value;
 use serde_json::{Value, json};
 
 use crate::outcome::Outcome;
-use crate::providers::Provider;
+use crate::providers::{Provider, Unmetered};
 use crate::tasks::recorder::Recorder;
 use crate::tasks::{Attempt, Kind, run};
 
@@ -19,7 +19,16 @@ async fn outcome(input: &Value, error_rate: f64) -> (Outcome, Recorder) {
     let provider = Provider::new("sim", &ProviderConfig::simulated(settings), |_| None).unwrap();
     let input = to_raw_value(input).unwrap();
     let (model, input) = (Some("m"), &*input);
-    let attempt = Attempt { task: "embedding", model, input, audio: None, earlier: None, stream: false, seed: 1 };
+    let attempt = Attempt {
+        task: "embedding",
+        model,
+        input,
+        audio: None,
+        earlier: None,
+        stream: false,
+        seed: 1,
+        meter: &Unmetered,
+    };
     let mut recorder = Recorder { inline_max: 1 << 20, ..Recorder::default() };
     (run(Kind::Embedding, &attempt, &provider, &mut recorder).await, recorder)
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::audio::{Audio, Sound};
-use crate::providers::{Spoken, Transcript};
+use crate::providers::{Spoken, Transcript, Unmetered};
 use crate::tasks::recorder::Recorder;
 use crate::tasks::{Kind, run};
 
@@ -175,6 +175,7 @@ async fn outcome(error_rate: f64, stream: bool) -> (Outcome, Recorder) {
         earlier: Some(&earlier),
         stream,
         seed: 1,
+        meter: &Unmetered,
     };
     let mut recorder = Recorder::default();
     (run(Kind::Transcription, &attempt, &provider, &mut recorder).await, recorder)

@@ -9,12 +9,14 @@ use serde_json::{Value, json};
 
 use super::server::{Server, Then as After, json as json_answer};
 use super::{config, provider};
-use crate::providers::{EmbedOutput, EmbedRequest, EmbedUsage, Provider, ProviderFailure, Then};
+use crate::providers::{EmbedOutput, EmbedRequest, EmbedUsage, Provider, ProviderFailure, Then, Unmetered};
 
 const TEXTS: &[&str] = &["a secret text", "two"];
 
 async fn embed(provider: &Provider, extra: &BTreeMap<String, Box<RawValue>>) -> Result<EmbedOutput, ProviderFailure> {
-    provider.embed(EmbedRequest { model: Some("m"), texts: TEXTS, dimensions: Some(2), extra, seed: 0 }).await
+    provider
+        .embed(EmbedRequest { model: Some("m"), texts: TEXTS, dimensions: Some(2), extra, seed: 0, meter: &Unmetered })
+        .await
 }
 
 /// What that body of a 200 comes to.

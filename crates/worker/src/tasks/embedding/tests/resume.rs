@@ -16,7 +16,16 @@ async fn attempt(texts: &[String], size: usize, recorder: &mut Recorder) -> Outc
     let provider = Provider::new("sim", &ProviderConfig::simulated(settings), |_| None).unwrap();
     let input = to_raw_value(&json!({ "input": texts, "batch_size": size, "dimensions": 2 })).unwrap();
     let (model, input) = (Some("m"), &*input);
-    let attempt = Attempt { task: "embedding", model, input, audio: None, earlier: None, stream: false, seed: 1 };
+    let attempt = Attempt {
+        task: "embedding",
+        model,
+        input,
+        audio: None,
+        earlier: None,
+        stream: false,
+        seed: 1,
+        meter: &Unmetered,
+    };
     run(Kind::Embedding, &attempt, &provider, recorder).await
 }
 
