@@ -1,5 +1,6 @@
 //! The life of one chat job, over a provider that answers by script.
 
+mod affinity;
 mod cancel;
 mod chat;
 mod drain;

@@ -14,3 +14,4 @@ pub(crate) mod shop;
 mod stash;
 mod submits;
 mod tallies;
+mod turns;

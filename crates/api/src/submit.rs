@@ -151,6 +151,7 @@ pub(crate) fn prepare(
     let key = key.map(|key| Ok::<_, ApiError>((scoped(key), body_hash(body)?))).transpose()?;
     let replaces = request.concurrency_key.is_some() && request.on_conflict == OnConflict::Replace;
     let spec = JobSpec {
+        turn: turn(config, pool_name, &task, model.as_deref(), provider).map(str::to_owned),
         task: task.name.to_owned(),
         model,
         provider: request.provider,
@@ -216,6 +217,19 @@ fn model(
         }
         None => Ok(providers.next().and_then(|(_, provider)| provider.models.first().cloned())),
     }
+}
+
+/// The label of the turn that a job waits for, in a pool that drains by model: chats, that is, since embedding models have
+/// room of their own. One that is pinned to a provider among several waits there, not for whichever has its model.
+fn turn<'a>(
+    config: &Config,
+    pool: &PoolName,
+    task: &Task<'_>,
+    model: Option<&'a str>,
+    pinned: Option<&str>,
+) -> Option<&'a str> {
+    let free = pinned.is_none() || config.providers_of_pool(pool).nth(1).is_none();
+    model.filter(|_| task.kind == TaskKind::Chat && free).and_then(|model| config.turn_label(pool, model))
 }
 
 /// A hash of what the body says: the order of members does not count, nor the key itself.

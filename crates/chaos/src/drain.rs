@@ -124,18 +124,20 @@ async fn no_orphans(fleet: &Fleet, log: &Log, ids: &BTreeSet<String>) -> anyhow:
     // An id names pool and shard before the part that the keys bear.
     let locals: BTreeSet<&str> = ids.iter().filter_map(|id| id.rsplit('-').next()).collect();
     let keys = Vec::<String>::from_redis_value(fleet.redis.command(&["KEYS", &format!("{base}*")]).await?)?;
-    let (mut records, mut chunks, mut held) = (0, 0, 0);
+    let (mut records, mut chunks, mut held, mut turns) = (0, 0, 0, 0);
     for key in keys.iter().filter_map(|key| key.strip_prefix(&base)) {
         match key.split_once(':') {
             Some(("j", id)) => records += i64::from(!locals.contains(id)),
             Some(("c", id)) => chunks += i64::from(!locals.contains(id)),
             Some(("k" | "kw", _)) => held += 1,
+            Some(("m", _)) => turns += 1,
             _ => {}
         }
     }
     leftover(log, "records that no list holds", records);
     leftover(log, "chunks without their job", chunks);
     leftover(log, "concurrency keys held or waited for", held);
+    leftover(log, "models for whose turn jobs wait", turns);
     Ok(())
 }
 

@@ -59,6 +59,11 @@ providers = ["sim"]
 kind = "simulated"
 "#;
 
+/// Most labels of their own that the models of a pool that drains by model have.
+const TURN_LABELS_MAX: usize = 64;
+/// The label of all other models.
+pub(crate) const TURN_LABEL_OTHER: &str = "other";
+
 /// Everything that the programs are told at start.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
@@ -184,6 +189,22 @@ impl Config {
         models.map(String::as_str).filter(|model| seen.insert(*model)).collect()
     }
 
+    /// In a pool that drains by model: the label under which jobs of `model` wait for its turn. Models beyond the first 64
+    /// that its providers name, and those that none names, share one.
+    pub fn turn_label<'a>(&self, pool: &PoolName, model: &'a str) -> Option<&'a str> {
+        (self.pools.get(pool)?.affinity == Affinity::Model).then(|| {
+            let named = self.models_of_pool(pool).into_iter().take(TURN_LABELS_MAX).any(|one| one == model);
+            if named { model } else { TURN_LABEL_OTHER }
+        })
+    }
+
+    /// The providers that run one model at a time for the whole fleet: those of the pools that drain by model.
+    pub fn takes_turns(&self, provider: &str) -> bool {
+        let has =
+            |pool: &PoolConfig| pool.affinity == Affinity::Model && pool.providers.iter().any(|name| name == provider);
+        self.pools.values().any(has)
+    }
+
     /// The model of a job that names none: the first of the first provider of `pool`, if that one names any.
     pub fn default_model(&self, pool: &PoolName) -> Option<&str> {
         let (_, provider) = self.providers_of_pool(pool).next()?;
@@ -222,7 +243,7 @@ impl Config {
             .into_iter()
             .filter_map(|(name, section)| Some((name, ProviderConfig::read(section, &mut mistakes)?)));
         let providers = providers.collect();
-        let (pools, pool_names) = read_pools(&mut root, &mut mistakes, &retry, &provider_names);
+        let (pools, pool_names) = read_pools(&mut root, &mut mistakes, &retry, &provider_names, &providers);
         let tasks = root.sections(&mut mistakes, "tasks").into_iter().filter_map(|(name, section)| {
             let known = |pool: &str| pool_names.contains(pool);
             let task = TaskConfig::read(&name, section, &mut mistakes, base, known)?;
@@ -335,12 +356,14 @@ fn read_pools(
     mistakes: &mut Mistakes,
     retry: &RetryPolicy,
     provider_names: &BTreeSet<String>,
+    providers: &BTreeMap<String, ProviderConfig>,
 ) -> (BTreeMap<PoolName, PoolConfig>, BTreeSet<String>) {
     let mut pools = BTreeMap::new();
     let mut names = BTreeSet::new();
     for (name, section) in root.sections(mistakes, "pools") {
         let key = section.key("providers");
-        let pool = PoolConfig::read(section, mistakes, retry);
+        let is_ollama = |name: &String| providers.get(name).is_some_and(|provider| provider.kind.is_ollama());
+        let pool = PoolConfig::read(section, mistakes, retry, is_ollama);
         for provider in pool.providers.iter().filter(|name| !provider_names.contains(*name)) {
             mistakes.add(&key, format!("no provider is named `{}`", provider.escape_debug()));
         }

@@ -194,6 +194,9 @@ pub struct JobSpec {
     /// Whether chunks are kept and published.
     #[serde(rename = "s", default, skip_serializing_if = "std::ops::Not::not")]
     pub stream: bool,
+    /// In a pool that drains by model: the label of the model whose turn it waits for. See [`crate::queue::Queue::claim_of`].
+    #[serde(rename = "l", default, skip_serializing_if = "Option::is_none")]
+    pub turn: Option<String>,
 }
 
 /// Up to 16 string pairs of the caller's, echoed.

@@ -32,6 +32,7 @@ mod server;
 mod stash;
 mod submit;
 mod tallies;
+mod turn;
 mod upkeep;
 mod work;
 
@@ -56,6 +57,7 @@ pub use server::{ServerLoad, ServerLook};
 pub use stash::{Form, StoredResult};
 pub use submit::{Limits, NewJob, Reservation, Submitted};
 pub use tallies::{OTHER, Outcomes, Stage, Tallies};
+pub use turn::{Turn, TurnCall, Waiting, Wish};
 pub use upkeep::{Promoted, ReclaimPolicy, Reclaimed};
 pub use work::{Claim, ClaimedJob, Held, Output, Renewal, Settled, Settlement, Taken, Verdict};
 

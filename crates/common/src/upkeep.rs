@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Config;
+use crate::config::{Affinity, Config};
 use crate::ids::{JobId, PoolName, Shard};
 use crate::job::{Job, Status};
 use crate::metrics;
@@ -66,7 +66,7 @@ impl UpkeepHandle {
 #[derive(Debug)]
 pub struct Upkeep {
     queue: Queue,
-    shards: Vec<(Shard, ReclaimPolicy)>,
+    shards: Vec<(Shard, ReclaimPolicy, Affinity)>,
     handle: UpkeepHandle,
     role: Role,
 }
@@ -77,18 +77,18 @@ impl Upkeep {
         let shards = pools.iter().filter_map(|name| Some((name, config.pools.get(name)?)));
         let shards = shards.flat_map(|(name, pool)| {
             let policy = reclaim_policy(config, pool);
-            name.shards(pool.shards).map(move |shard| (shard, policy))
+            name.shards(pool.shards).map(move |shard| (shard, policy, pool.affinity))
         });
         let shards: Vec<_> = shards.collect();
-        let due = shards.iter().map(|(shard, _)| (shard.clone(), Notify::new())).collect();
+        let due = shards.iter().map(|(shard, ..)| (shard.clone(), Notify::new())).collect();
         let handle = UpkeepHandle { due: Arc::new(due) };
         (Self { queue, shards, handle: handle.clone(), role }, handle)
     }
 
     /// Runs until `shutdown`. An error of Redis is noted and the move tried again at its next time.
     pub async fn run(self, shutdown: CancellationToken) {
-        let services = self.shards.iter().map(async |(shard, policy)| {
-            tokio::join!(self.promote(shard), self.reap(shard, policy), self.tidy(shard, policy.lease));
+        let services = self.shards.iter().map(async |(shard, policy, affinity)| {
+            tokio::join!(self.promote(shard), self.reap(shard, policy), self.tidy(shard, policy.lease, *affinity));
         });
         tokio::select! {
             () = shutdown.cancelled() => {}
@@ -176,11 +176,11 @@ impl Upkeep {
     }
 
     /// Ends what waited too long, forgets what was kept long enough, mends what no move can have left behind.
-    async fn tidy(&self, shard: &Shard, lease: Duration) {
+    async fn tidy(&self, shard: &Shard, lease: Duration, affinity: Affinity) {
         let mut folded: Option<Instant> = None;
         loop {
             tokio::time::sleep(jittered(TIDY_EVERY * self.role.slower() * self.role.slower())).await;
-            if let Err(error) = self.tidy_once(shard, lease).await {
+            if let Err(error) = self.tidy_once(shard, lease, affinity).await {
                 tracing::debug!(%error, %shard, "tidying failed");
             }
             if folded.is_none_or(|folded| folded.elapsed() >= FOLD_EVERY) {
@@ -192,11 +192,11 @@ impl Upkeep {
         }
     }
 
-    async fn tidy_once(&self, shard: &Shard, lease: Duration) -> Result<(), queue::Error> {
+    async fn tidy_once(&self, shard: &Shard, lease: Duration, affinity: Affinity) -> Result<(), queue::Error> {
         let pool = &shard.pool;
         metrics::expired(pool, self.queue.expire(shard).await? as u64);
         metrics::pruned(pool, self.queue.prune(shard).await? as u64);
-        let mended = self.queue.audit(shard, lease).await?;
+        let mended = self.queue.audit(shard, lease, affinity == Affinity::Model).await?;
         if mended > 0 {
             tracing::warn!(%shard, mended, "audit mended records or entries");
         }

@@ -130,7 +130,7 @@ async fn work<'a>(station: &'a Station, job: &ClaimedJob, reporter: &mut Reporte
     let (stream, meter) = (spec.stream, &Unmetered);
     let attempt = tasks::Attempt { task: &spec.task, model, input: &input, audio, earlier, stream, seed, meter };
     // On the heap: the future of a call to a provider is large, and this one is moved when it is spawned.
-    let outcome = Box::pin(failover::run(kind, &attempt, &station.pool.providers, spec, reporter)).await;
+    let outcome = Box::pin(failover::run(kind, &attempt, &station.pool.providers, job, reporter)).await;
     own_task::judged(own, outcome)
 }
 

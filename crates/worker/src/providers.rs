@@ -91,6 +91,23 @@ impl Provider {
         }
     }
 
+    /// The models that it has loaded, by the names that it gives them; `None` where it does not tell.
+    pub(crate) async fn loaded(&self) -> Option<Vec<String>> {
+        match &self.backend {
+            Backend::OpenAi(client) => client.loaded().await,
+            Backend::Ollama(client) => client.loaded_models().await.ok(),
+            Backend::Simulated(_) => None,
+        }
+    }
+
+    /// Whether two names mean the same of its models.
+    pub(crate) fn is_same_model(&self, one: &str, other: &str) -> bool {
+        match &self.backend {
+            Backend::Ollama(_) => ollama::is_same_model(one, other),
+            Backend::OpenAi(_) | Backend::Simulated(_) => one == other,
+        }
+    }
+
     /// Whether it is there and lets us in. Asks it for nothing that costs.
     ///
     /// # Errors

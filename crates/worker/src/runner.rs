@@ -27,6 +27,7 @@ pub(crate) mod publisher;
 pub(crate) mod registry;
 pub(crate) mod settler;
 pub(crate) mod station;
+mod turns;
 
 use about::About;
 use health::Health;
@@ -236,8 +237,9 @@ impl Services {
                 tracing::debug!(%error, shard = %station.shard, "not taken off the list; it ends by silence");
             }
         }));
+        let leave_turns = join_all(runner.upstreams.iter().map(|upstream| upstream.leave_turn()));
         // An outage must not hold up the end: silence has the same effect.
-        let _ = tokio::time::timeout(HAND_BACK.1, leave).await;
+        let _ = tokio::time::timeout(HAND_BACK.1, async { tokio::join!(leave, leave_turns) }).await;
         ended.cancel();
     }
 }

@@ -17,16 +17,21 @@ use crate::providers::Provider;
 
 mod draws;
 mod ledger;
+mod loaded;
 mod pass;
 mod tally;
 mod tend;
+mod turns;
 mod view;
 mod wake;
 
 use ledger::Ledger;
+use loaded::Loaded;
 pub(crate) use pass::Pass;
 use tally::Tally;
 pub(crate) use tend::tend_all;
+use turns::Turns;
+pub(crate) use turns::{Hold, Want};
 use view::{Availability, View};
 
 /// How long the right to try a provider lasts; whoever goes on asks again in time.
@@ -78,7 +83,10 @@ pub(crate) struct Upstream {
     /// A trial that a claimer got for the job that it hopes to claim.
     trial: Mutex<Option<HeldTrial>>,
     /// Something is to be told, given back or asked at once.
-    at_once: Notify,
+    at_once: Arc<Notify>,
+    /// Where it runs one model at a time.
+    turns: Option<Turns>,
+    loaded: Loaded,
 }
 
 /// The right to try a circuit.
@@ -99,7 +107,9 @@ pub(crate) enum Entry<'a> {
 }
 
 impl Upstream {
-    pub(crate) fn new(provider: Arc<Provider>, config: &ProviderConfig, common: &Common) -> Self {
+    /// `takes_turns`: it runs one model at a time.
+    pub(crate) fn new(provider: Arc<Provider>, config: &ProviderConfig, common: &Common, takes_turns: bool) -> Self {
+        let at_once = Arc::new(Notify::new());
         let at_rest = config.wake.is_none() && config.limits.is_empty();
         Self {
             provider,
@@ -115,7 +125,9 @@ impl Upstream {
             ledger: Mutex::default(),
             drawing: tokio::sync::Mutex::default(),
             trial: Mutex::default(),
-            at_once: Notify::new(),
+            turns: takes_turns.then(|| Turns::new(at_once.clone())),
+            loaded: Loaded::default(),
+            at_once,
         }
     }
 
@@ -128,8 +140,8 @@ impl Upstream {
         self.at_rest.load(Ordering::Acquire)
     }
 
-    /// Begins a call for a job of that model, where the provider may be called. `tokens` tells how many it may use, of a
-    /// minute's; `None`: that is not known yet.
+    /// Begins a call for a job of that model, where the provider may be called, and in the model's turn, where the job `wants`
+    /// one. `tokens` tells how many it may use, of a minute's; `None`: that is not known yet.
     ///
     /// # Cancel safety
     ///
@@ -138,8 +150,10 @@ impl Upstream {
         &'a self,
         model: Option<&'a str>,
         tokens: impl FnOnce(u64) -> Option<u64>,
+        wants: Option<Want>,
     ) -> Entry<'a> {
-        if self.is_at_rest() {
+        let wants = wants.filter(|_| self.turns.is_some());
+        if self.is_at_rest() && wants.is_none() {
             return Entry::Go(Pass::begin(self, model, None));
         }
         let model = self.circuit(model);
@@ -155,6 +169,12 @@ impl Upstream {
         };
         // A pass from here on, so that a trial that comes to nothing is dropped.
         let mut pass = Pass::begin(self, Some(model), trial);
+        if let Some(want) = wants {
+            match self.join_turn(model, want).await {
+                Ok(hold) => pass.has_turn(hold),
+                Err(wait) => return Entry::Later(wait),
+            }
+        }
         if !self.config.limits.is_empty() {
             match self.draw_for_one(self.estimate(tokens)).await {
                 Ok(lot) => pass.has_permit(lot),
@@ -190,6 +210,11 @@ impl Upstream {
                 Ok(1)
             }
         }
+    }
+
+    /// Whether a job of that model may be called for now, as far as this process knows.
+    pub(crate) fn is_open_for(&self, model: &str) -> bool {
+        self.is_at_rest() || !matches!(self.availability(model), Availability::In(_))
     }
 
     /// Gives back what [`Upstream::admit`] got and no job came for.

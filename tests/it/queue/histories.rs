@@ -25,9 +25,12 @@ enum Step {
         key: Option<u8>,
         on_conflict: u8,
         max_attempts: u32,
+        turn: Option<u8>,
     },
     Claim {
         most: usize,
+        /// The models whose turn it is, a bit each.
+        turns: u8,
     },
     Settle {
         which: usize,
@@ -62,11 +65,11 @@ fn step() -> impl Strategy<Value = Step> {
     let number = 0..64_usize;
     prop_oneof![
         4 => (prop_oneof![3 => Just(0_u64), 1 => 1..40_u64], prop_oneof![Just(3600_u64), 20..90_u64], any::<bool>(),
-              prop::option::weighted(0.4, 0..2_u8), 0..3_u8, 1..4_u32).prop_map(
-            |(delay_s, queue_timeout_s, own, key, on_conflict, max_attempts)| Step::Submit {
-                delay_s, queue_timeout_s, own_deadline: own || queue_timeout_s != 3600, key, on_conflict, max_attempts
+              prop::option::weighted(0.4, 0..2_u8), 0..3_u8, 1..4_u32, prop::option::weighted(0.3, 0..2_u8)).prop_map(
+            |(delay_s, queue_timeout_s, own, key, on_conflict, max_attempts, turn)| Step::Submit {
+                delay_s, queue_timeout_s, own_deadline: own || queue_timeout_s != 3600, key, on_conflict, max_attempts, turn
             }),
-        4 => (1..4_usize).prop_map(|most| Step::Claim { most }),
+        4 => (1..4_usize, 0..4_u8).prop_map(|(most, turns)| Step::Claim { most, turns }),
         4 => (number.clone(), 0..4_u8, 0..20_u64).prop_map(|(which, outcome, delay_s)| Step::Settle { which, outcome, delay_s }),
         1 => number.clone().prop_map(|which| Step::SettleStale { which }),
         1 => number.clone().prop_map(|which| Step::HandBack { which }),
@@ -203,7 +206,7 @@ impl Pair {
         let now = self.shop.now();
         match step {
             Step::Submit { .. } => self.submit(step, now).await,
-            Step::Claim { most } => self.claim(most, now).await,
+            Step::Claim { most, turns } => self.claim(most, turns, now).await,
             Step::Settle { which, outcome, delay_s } => self.settle(which, outcome, delay_s, now).await,
             Step::SettleStale { which } => {
                 if let Some(held) = self.model.stale.get(which % self.model.stale.len().max(1)).cloned() {
@@ -248,7 +251,7 @@ impl Pair {
     }
 
     async fn submit(&mut self, step: Step, now: u64) {
-        let Step::Submit { delay_s, queue_timeout_s, own_deadline, key, on_conflict, max_attempts } = step else {
+        let Step::Submit { delay_s, queue_timeout_s, own_deadline, key, on_conflict, max_attempts, turn } = step else {
             return;
         };
         let on_conflict = OnConflict::ALL[usize::from(on_conflict)];
@@ -260,7 +263,7 @@ impl Pair {
             max_crashes: 1,
             concurrency_key: key.map(|key| format!("k{key}")),
             on_conflict,
-            ..self.shop.job()
+            ..turn.map_or_else(|| self.shop.job(), |model| self.shop.job_of(&format!("m{model}")))
         };
         let answer = self.shop.submit(&job).await;
         let (local, key) = (job.id.local, job.concurrency_key);
@@ -280,8 +283,14 @@ impl Pair {
         self.model.follow_up(local, now);
     }
 
-    async fn claim(&mut self, most: usize, now: u64) {
-        let claim = self.shop.claim_as("w", most).await;
+    async fn claim(&mut self, most: usize, turns: u8, now: u64) {
+        let turns: Vec<&str> = ["m0", "m1"]
+            .into_iter()
+            .enumerate()
+            .filter(|(bit, _)| turns >> bit & 1 == 1)
+            .map(|(_, model)| model)
+            .collect();
+        let claim = self.shop.claim_of("w", most, &turns).await;
         // A claim that came across expired jobs has ended them; which ones it looked at is its own affair. Their keys
         // were freed before it went on, so that it may have taken who waited for one.
         let late = |known: &Known| known.life.waits() && known.life.expires_at <= now;
@@ -293,6 +302,8 @@ impl Pair {
         }
         for job in &claim.jobs {
             let id = job.id.local;
+            let turn = job.spec.turn.as_deref();
+            assert!(turn.is_none_or(|turn| turns.contains(&turn)), "{id} has no turn");
             self.model.apply(id, Move::Claim, now);
             let known = self.model.jobs.get_mut(&id).unwrap();
             assert_eq!(known.life.status, Status::Running, "{id} was past its deadline");
@@ -386,7 +397,7 @@ impl Pair {
         let open = self.model.jobs.values().filter(|known| !known.life.status.is_terminal()).count() as u64;
         let tallies = self.shop.queue.tallies(&self.shop.shard).await.unwrap();
         assert_eq!(tallies.stages.values().map(Stage::open).sum::<u64>(), open, "stages after {step:?}");
-        assert_eq!(self.shop.queue.audit(&self.shop.shard, LEASE).await.unwrap(), 0, "after {step:?}");
+        assert_eq!(self.shop.queue.audit(&self.shop.shard, LEASE, true).await.unwrap(), 0, "after {step:?}");
     }
 }
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 use overshot_common::config::{BreakerConfig, LimitsConfig};
 use overshot_common::ids::WorkerId;
 use overshot_common::queue::{
-    CallReport, Circuit, Clock, Draw, Drawn, ITSELF, MayTry, ProviderReport, Queue, Refund, Standing, Trial,
+    CallReport, Circuit, Clock, Draw, Drawn, ITSELF, MayTry, ProviderReport, Queue, Refund, Standing, Trial, Turn,
+    TurnCall, Wish,
 };
 use redis::AsyncCommands as _;
 use support::RedisServer;
@@ -14,6 +15,7 @@ use super::shop::{START, worker_id};
 
 mod breaker;
 mod limits;
+mod turns;
 
 /// A provider in a Redis of its own.
 pub(super) struct Provider {

@@ -68,6 +68,12 @@ impl Shop {
         NewJob { spec: JobSpec { model: Some("m".into()), ..job.spec.clone() }, ..job }
     }
 
+    /// A job that waits for its model's turn.
+    pub(crate) fn job_of(&self, model: &str) -> NewJob {
+        let job = plain(&self.shard);
+        NewJob { spec: JobSpec { model: Some(model.into()), turn: Some(model.into()), ..job.spec.clone() }, ..job }
+    }
+
     pub(crate) fn keyed(&self, key: &str, on_conflict: OnConflict) -> NewJob {
         NewJob { concurrency_key: Some(key.into()), on_conflict, ..self.job() }
     }
@@ -94,9 +100,15 @@ impl Shop {
     }
 
     pub(crate) async fn claim_as(&mut self, worker: &str, most: usize) -> Claim {
+        self.claim_of(worker, most, &[]).await
+    }
+
+    /// Claims jobs of these models, and those that wait for none.
+    pub(crate) async fn claim_of(&mut self, worker: &str, most: usize, models: &[&str]) -> Claim {
         self.nonce += 1;
         let nonce = format!("n{}", self.nonce);
-        self.queue.claim(&self.shard, &worker_id(worker), &nonce, most, LEASE).await.unwrap()
+        let turns: Vec<_> = models.iter().map(|model| ((*model).to_owned(), (*model).to_owned())).collect();
+        self.queue.claim_of(&self.shard, &worker_id(worker), &nonce, most, LEASE, &turns).await.unwrap()
     }
 
     /// Claims the one job that waits.
@@ -193,6 +205,6 @@ pub(crate) fn retry_after(delay: Duration) -> Verdict {
 
 /// A job that asks for nothing.
 pub(crate) fn plain(shard: &Shard) -> NewJob {
-    let spec = JobSpec { task: "chat".into(), model: None, provider: None, owner: None, stream: true };
+    let spec = JobSpec { task: "chat".into(), model: None, provider: None, owner: None, stream: true, turn: None };
     NewJob::new(JobId::new(shard.clone()), spec, raw(r#"{"user":"hello"}"#))
 }

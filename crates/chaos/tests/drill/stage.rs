@@ -114,7 +114,7 @@ impl Stage {
         self.queue.promote(&self.shard).await.unwrap();
         self.queue.reclaim(&self.shard, &policy).await.unwrap();
         self.queue.expire(&self.shard).await.unwrap();
-        let mended = self.queue.audit(&self.shard, LEASE).await.unwrap();
+        let mended = self.queue.audit(&self.shard, LEASE, true).await.unwrap();
         if mended > 0 {
             self.log(What::Mended { count: mended as u64 });
         }
@@ -269,7 +269,8 @@ fn text(job: &str, run: u64, seq: u64) -> String {
 }
 
 fn new_job(id: JobId, delay: Duration) -> NewJob {
-    let spec = JobSpec { task: "chat".into(), model: Some("m".into()), provider: None, owner: None, stream: true };
+    let spec =
+        JobSpec { task: "chat".into(), model: Some("m".into()), provider: None, owner: None, stream: true, turn: None };
     let input = RawValue::from_string(r#"{"user":"hello"}"#.into()).unwrap();
     // No step of the clock ends it.
     let long = Duration::from_secs(36_000);

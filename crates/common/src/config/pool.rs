@@ -33,8 +33,10 @@ pub struct PoolConfig {
     pub result_ttl: Duration,
     /// Chunks kept per job, 1 to 1 000 000; older ones go; default 10 000.
     pub max_chunks: u32,
-    /// Whether jobs of one model are drained together; default none.
+    /// Whether jobs of one model are drained together; default: where all providers are Ollamas.
     pub affinity: Affinity,
+    /// With affinity: how long a model waits for its turn before it gets it next; default 30 s.
+    pub affinity_max_wait: Duration,
     /// What a submit waits for before it is answered as accepted; default memory.
     pub durability: Durability,
     /// Delays per error code: `[retry]` with this pool's own over it.
@@ -79,6 +81,7 @@ impl Default for PoolConfig {
             result_ttl: Duration::from_secs(24 * 3600),
             max_chunks: 10_000,
             affinity: Affinity::None,
+            affinity_max_wait: Duration::from_secs(30),
             durability: Durability::Memory,
             retry: RetryPolicy::default(),
         }
@@ -86,15 +89,26 @@ impl Default for PoolConfig {
 }
 
 impl PoolConfig {
-    /// Reads a section; `retry` is the policy of all pools.
-    pub(super) fn read(mut from: Section, mistakes: &mut Mistakes, retry: &RetryPolicy) -> Self {
+    /// Reads a section; `retry` is the policy of all pools, `swaps` tells of a provider whether it has to unload one model to
+    /// load another.
+    pub(super) fn read(
+        mut from: Section,
+        mistakes: &mut Mistakes,
+        retry: &RetryPolicy,
+        swaps: impl Fn(&String) -> bool,
+    ) -> Self {
         let default = Self::default();
         let lease = Duration::from_secs(1)..=Duration::from_secs(3600);
         let sizes = 1..=1 << 40;
         let affinities = [("none", Affinity::None), ("model", Affinity::Model)];
         let levels = [("memory", Durability::Memory), ("disk", Durability::Disk), ("replica", Durability::Replica)];
+        let providers = read_providers(&mut from, mistakes);
+        let affinity = match !providers.is_empty() && providers.iter().all(swaps) {
+            true => Affinity::Model,
+            false => default.affinity,
+        };
         let pool = Self {
-            providers: read_providers(&mut from, mistakes),
+            providers,
             shards: from.integer(mistakes, "shards", &(1..=64), default.shards),
             concurrency: from.integer(mistakes, "concurrency", &(1..=1024), default.concurrency),
             lease: from.duration(mistakes, "lease", &lease, default.lease),
@@ -106,7 +120,8 @@ impl PoolConfig {
             max_crashes: from.integer(mistakes, "max_crashes", &(0..=100), default.max_crashes),
             result_ttl: from.duration(mistakes, "result_ttl", &POSITIVE, default.result_ttl),
             max_chunks: from.integer(mistakes, "max_chunks", &(1..=1_000_000), default.max_chunks),
-            affinity: from.choice(mistakes, "affinity", &affinities).unwrap_or(default.affinity),
+            affinity: from.choice(mistakes, "affinity", &affinities).unwrap_or(affinity),
+            affinity_max_wait: from.duration(mistakes, "affinity_max_wait", &POSITIVE, default.affinity_max_wait),
             durability: from.choice(mistakes, "durability", &levels).unwrap_or(default.durability),
             retry: RetryPolicy::read(from.section(mistakes, "retry"), mistakes, retry),
         };
@@ -138,4 +153,45 @@ fn read_providers(from: &mut Section, mistakes: &mut Mistakes) -> Vec<String> {
         None => {}
     }
     providers.unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::Config;
+    use crate::ids::PoolName;
+
+    /// The label that jobs of a model get in a pool with these lines, on providers of these kinds that name these models.
+    fn label(pool: &str, providers: &[(&str, &[&str])], model: &str) -> Option<String> {
+        let names: Vec<String> = (0..providers.len()).map(|place| format!("p{place}")).collect();
+        let mut file = format!("[pools.chat]\nproviders = {names:?}\n{pool}\n");
+        for (name, (kind, models)) in names.iter().zip(providers) {
+            file += &format!("[providers.{name}]\nkind = \"{kind}\"\nmodels = {models:?}\n");
+            if *kind != "simulated" {
+                file += "base_url = \"http://127.0.0.1:1\"\n";
+            }
+        }
+        let config = Config::load(Some((std::path::Path::new("t.toml"), &file)), []).unwrap();
+        let pool: PoolName = "chat".parse().unwrap();
+        let label = config.turn_label(&pool, model).map(str::to_owned);
+        assert!(names.iter().all(|name| config.takes_turns(name) == label.is_some()));
+        label
+    }
+
+    #[test]
+    fn a_pool_on_ollamas_alone_drains_by_model_unless_it_says_otherwise() {
+        let (one, two): (&[&str], &[&str]) = (&["a"], &["b"]);
+        assert_eq!(label("", &[("ollama", one), ("ollama", two)], "b").as_deref(), Some("b"));
+        assert_eq!(label("", &[("ollama", one), ("openai", two)], "b"), None);
+        assert_eq!(label("affinity = \"none\"", &[("ollama", one)], "a"), None);
+        assert_eq!(label("affinity = \"model\"", &[("openai", one)], "a").as_deref(), Some("a"));
+    }
+
+    #[test]
+    fn models_past_the_first_64_and_those_that_none_names_share_a_label() {
+        let names: Vec<String> = (0..65).map(|number| format!("m{number}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let of = |model| label("", &[("ollama", &names)], model);
+        assert_eq!((of("m63").as_deref(), of("m64").as_deref()), (Some("m63"), Some("other")));
+        assert_eq!(label("", &[("ollama", &[])], "any").as_deref(), Some("other"));
+    }
 }

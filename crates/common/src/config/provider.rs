@@ -116,6 +116,11 @@ impl ProviderConfig {
 }
 
 impl ProviderKind {
+    /// Whether it is an Ollama.
+    pub fn is_ollama(&self) -> bool {
+        matches!(self, Self::Ollama(_))
+    }
+
     /// What fails as it was told to needs no protection.
     fn default_breaker(&self) -> Option<BreakerConfig> {
         (!matches!(self, Self::Simulated(_))).then(BreakerConfig::default)

@@ -26,6 +26,7 @@ max_queued_bytes = "1GiB"
 max_crashes   = 3
 result_ttl    = "24h"
 affinity      = "none"
+affinity_max_wait = "30s"
 durability    = "memory"
 
 [providers.local]
@@ -393,6 +394,7 @@ fn sizes_and_numbers_end_at_their_limits() {
         ("max_queued_bytes", "'1TiB'", "'2TiB'"),
         ("max_queued", "1", "'1'"),
         ("affinity", "'model'", "''"),
+        ("affinity_max_wait", "'1ms'", "'0s'"),
         ("durability", "'disk'", "'fsync'"),
     ] {
         assert!(with(key, good).is_ok(), "{key} = {good}");

@@ -117,8 +117,10 @@ scripts! {
     provider_report: "allow-oom";
     provider_try: "allow-oom";
     provider_take: "allow-oom";
+    provider_turn: "allow-oom";
     provider_status: "allow-oom";
     place: "allow-oom";
+    turns: "allow-oom";
 }
 
 /// All fragments.

@@ -226,7 +226,9 @@ impl NewJob {
     fn facts(&self) -> Facts {
         Facts {
             conflict: self.concurrency_key.as_ref().map_or(0, |_| self.on_conflict.number()),
-            own_deadline: u8::from(self.own_deadline),
+            // Waiting for a turn it stands in no order of common deadlines, so that this says both: `AWAITS_TURN` of
+            // `scripts/lib/enter.lua`.
+            own_deadline: if self.spec.turn.is_some() { 2 } else { u8::from(self.own_deadline) },
             max_attempts: self.max_attempts,
             max_crashes: self.max_crashes,
             timeout: ms(self.timeout),

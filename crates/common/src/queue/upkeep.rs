@@ -117,9 +117,11 @@ impl Queue {
     }
 
     /// Looks for what the moves cannot have left behind, a page a call, and mends it; tells how much.
-    pub async fn audit(&self, shard: &Shard, lease: Duration) -> Result<usize, Error> {
+    ///
+    /// In a pool that does not drain by model, jobs that were accepted while it did get an entry as any other.
+    pub async fn audit(&self, shard: &Shard, lease: Duration, by_model: bool) -> Result<usize, Error> {
         let reply = self.run(&self.inner.scripts.audit, shard, |command| {
-            command.arg(JOBS_PER_CALL).arg(ms(lease)).arg(parking().as_str());
+            command.arg(JOBS_PER_CALL).arg(ms(lease)).arg(parking().as_str()).arg(u8::from(by_model));
         });
         Ok(usize::from_redis_value(reply.await?)?)
     }

@@ -159,7 +159,21 @@ impl Queue {
         most: usize,
         lease: Duration,
     ) -> Result<Claim, Error> {
-        let taken = self.take(shard, worker, nonce, most, lease).await?;
+        self.claim_of(shard, worker, nonce, most, lease, &[]).await
+    }
+
+    /// As [`Queue::claim`], of a pool that drains by model: beside the jobs that wait for no model's turn those of `turns`: of a
+    /// label under which they wait, and a model.
+    pub async fn claim_of(
+        &self,
+        shard: &Shard,
+        worker: &WorkerId,
+        nonce: &str,
+        most: usize,
+        lease: Duration,
+        turns: &[(String, String)],
+    ) -> Result<Claim, Error> {
+        let taken = self.take_of(shard, worker, nonce, most, lease, turns).await?;
         let (more, paused) = (taken.more, taken.paused);
         Ok(Claim { jobs: taken.read()?, more, paused })
     }
@@ -173,8 +187,24 @@ impl Queue {
         most: usize,
         lease: Duration,
     ) -> Result<Taken, Error> {
+        self.take_of(shard, worker, nonce, most, lease, &[]).await
+    }
+
+    /// As [`Queue::take`], with the turns of [`Queue::claim_of`].
+    pub async fn take_of(
+        &self,
+        shard: &Shard,
+        worker: &WorkerId,
+        nonce: &str,
+        most: usize,
+        lease: Duration,
+        turns: &[(String, String)],
+    ) -> Result<Taken, Error> {
         let reply = self.run(&self.inner.scripts.claim, shard, |command| {
             command.arg(worker.as_str()).arg(nonce).arg(most).arg(ms(lease));
+            for (label, model) in turns {
+                command.arg(label).arg(model);
+            }
         });
         let [state, jobs, watched] = parts(reply.await?)?;
         self.announce(shard, watched)?;

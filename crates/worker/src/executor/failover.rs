@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use overshot_common::code::ErrorCode;
-use overshot_common::job::{JobError, JobSpec};
+use overshot_common::job::JobError;
+use overshot_common::queue::ClaimedJob;
 use tokio::time::Instant;
 
 use super::reporter::Reporter;
@@ -11,7 +12,7 @@ use super::usage;
 use crate::outcome::{Outcome, Try, with_attempts};
 use crate::runner::providers::{PoolProviders, Tried};
 use crate::tasks::{self, Kind};
-use crate::upstream::{Entry, Pass, Upstream};
+use crate::upstream::{Entry, Pass, Upstream, Want};
 
 /// The shortest and longest time after which a job looks again whether a provider may be called.
 const LOOK_AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(60));
@@ -25,16 +26,19 @@ pub(super) async fn run<'a>(
     kind: Kind,
     attempt: &tasks::Attempt<'_>,
     providers: &'a PoolProviders,
-    job: &JobSpec,
+    claimed: &ClaimedJob,
     reporter: &mut Reporter<'a>,
 ) -> Outcome {
     let (mut tried, mut tries, mut failed) = (Tried::default(), Vec::new(), None::<Outcome>);
     let mut soonest: Option<Duration> = None;
+    let job = &claimed.spec;
+    // Other kinds' models have room of their own.
+    let wants_turn = (kind == Kind::Chat).then_some(Want { waited: claimed.waited, max_wait: providers.max_wait });
     while let Some((place, candidate)) = providers.next(job, tried) {
         tried.add(place);
         let upstream = &candidate.upstream;
         let tokens = |limit| usage::estimate(kind, attempt.input, limit);
-        let pass = match upstream.enter(job.model.as_deref(), tokens).await {
+        let pass = match upstream.enter(job.model.as_deref(), tokens, wants_turn).await {
             Entry::Go(pass) => pass,
             Entry::Later(wait) => {
                 soonest = Some(soonest.map_or(wait, |soonest| soonest.min(wait)));
@@ -98,7 +102,7 @@ async fn turn(
 fn nobody(soonest: Option<Duration>, age: Duration) -> Outcome {
     match soonest {
         Some(wait) => {
-            let message = "no provider of the job may be called now: down, at its limit, or waking";
+            let message = "no provider of the job may be called now: down, at its limit, waking, or at another model";
             let error = JobError { code: ErrorCode::ProviderUnavailable, message: message.to_owned() };
             let after = wait.min((age / 2).max(LOOK_SOON)).clamp(LOOK_AGAIN.0, LOOK_AGAIN.1);
             Outcome::Snooze { after, error }

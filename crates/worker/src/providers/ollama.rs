@@ -31,6 +31,8 @@ const LATE: Duration = Duration::from_secs(1);
 /// How long a server that is full is left alone when it does not say.
 const FULL_PAUSE: Duration = Duration::from_secs(5);
 
+pub(super) use models::is_same as is_same_model;
+
 /// A server that speaks the API.
 pub(super) struct Client {
     name: String,

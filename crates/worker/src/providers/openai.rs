@@ -19,6 +19,7 @@ mod answering;
 pub(super) mod check;
 mod embedding;
 pub(super) mod errors;
+mod models;
 pub(super) mod retry_after;
 mod sse;
 #[cfg(test)]

@@ -14,6 +14,7 @@ use super::backoff::{Backoff, jittered};
 use super::settler::{Ended, Ending};
 use super::station::Station;
 use crate::executor;
+use crate::upstream::Hold;
 
 /// How long one claim may take, tries included: it holds the free slots of all shards meanwhile.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -55,7 +56,11 @@ pub(crate) async fn run(station: Arc<Station>, porter: Arc<Notify>, shutdown: Ca
             }
         };
         let lease = station.pool.settings.lease;
-        let claim = queue.take(&station.shard, &station.worker, &nonce, admission.jobs, lease).await;
+        let turns = station.pool.providers.take_turns(&queue, &station.shard, &admission).await;
+        // Where nobody tells whose turn it is, the claim finds out why.
+        let turns = turns.unwrap_or_default();
+        let (shard, worker, jobs) = (&station.shard, &station.worker, admission.jobs);
+        let claim = queue.take_of(shard, worker, &nonce, jobs, lease, &turns.models).await;
         station.pool.providers.claimed(&admission, claim.as_ref().map_or(0, Taken::count));
         unanswered = matches!(&claim, Err(error) if error.is_transient());
         if !unanswered {
@@ -67,11 +72,11 @@ pub(crate) async fn run(station: Arc<Station>, porter: Arc<Notify>, shutdown: Ca
                 backoff = Backoff::new();
                 let (more, paused) = (taken.more, taken.paused);
                 // By itself, so that the next claim is on its way first: Redis would wait for us else.
-                tokio::spawn(start(station.clone(), taken, slots, shutdown.clone()));
+                tokio::spawn(start(station.clone(), taken, slots, turns.holds.clone(), shutdown.clone()));
                 if !more {
                     tokio::select! {
                         () = shutdown.cancelled() => return,
-                        () = idle(&station, &porter, paused) => {}
+                        () = idle(&station, &porter, paused, turns.again(&mut providers)) => {}
                     }
                 }
             }
@@ -116,7 +121,13 @@ fn new_nonce() -> String {
 
 /// Starts what was claimed. What has no slot, came after the shutdown, or after Redis fell silent towards the keeper, goes
 /// back.
-async fn start(station: Arc<Station>, taken: Taken, mut slots: OwnedSemaphorePermit, shutdown: CancellationToken) {
+async fn start(
+    station: Arc<Station>,
+    taken: Taken,
+    mut slots: OwnedSemaphorePermit,
+    turns: Option<Arc<Vec<Hold>>>,
+    shutdown: CancellationToken,
+) {
     let jobs = taken.read().unwrap_or_else(|error| {
         // They are unlisted, and the keeper's audit hands them back.
         tracing::error!(%error, shard = %station.shard, "claim not understood");
@@ -134,13 +145,20 @@ async fn start(station: Arc<Station>, taken: Taken, mut slots: OwnedSemaphorePer
             // The settler is gone only with the process.
             let _ = station.endings.send(Ended { attempt, ending: Ending::HandBack, task, age, slot });
         } else {
-            tokio::spawn(executor::execute(station.clone(), attempt, job, slot));
+            let run = executor::execute(station.clone(), attempt, job, slot);
+            match turns.clone() {
+                None => tokio::spawn(run),
+                Some(turns) => tokio::spawn(async move {
+                    run.await;
+                    drop(turns);
+                }),
+            };
         }
     }
 }
 
-/// Waits for a reason to look again.
-async fn idle(station: &Station, porter: &Notify, paused: bool) {
+/// Waits for a reason to look again: the bell, or `news`.
+async fn idle(station: &Station, porter: &Notify, paused: bool, news: impl Future<Output = ()>) {
     if paused {
         // Submits ring for a paused pool too; only every so often one of them may be the resume.
         tokio::time::sleep(PAUSED_PAUSE).await;
@@ -149,6 +167,7 @@ async fn idle(station: &Station, porter: &Notify, paused: bool) {
     porter.notify_one();
     tokio::select! {
         () = station.bell.notified() => {}
+        () = news => {}
         () = tokio::time::sleep(jittered(SAFETY_POLL)) => {}
     }
     station.parked.store(false, Ordering::Release);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use overshot_common::config::Config;
+use overshot_common::config::{Affinity, Config};
 use overshot_common::ids::PoolName;
 use overshot_common::job::JobSpec;
 use rand::RngExt as _;
@@ -50,7 +50,8 @@ pub(super) fn upstreams(
 ) -> BTreeMap<String, Arc<Upstream>> {
     let upstream = |(name, provider): (&String, &Arc<Provider>)| {
         let settings = config.providers.get(name)?;
-        Some((name.clone(), Arc::new(Upstream::new(provider.clone(), settings, common))))
+        let takes_turns = config.takes_turns(name);
+        Some((name.clone(), Arc::new(Upstream::new(provider.clone(), settings, common, takes_turns))))
     };
     ready.iter().filter_map(upstream).collect()
 }
@@ -58,15 +59,19 @@ pub(super) fn upstreams(
 /// The providers of one pool, in order of preference.
 #[derive(Debug)]
 pub(crate) struct PoolProviders {
-    list: Vec<Candidate>,
+    pub(super) list: Vec<Candidate>,
     changed: watch::Sender<u64>,
+    /// Whether jobs wait for their model's turn.
+    pub(super) by_model: bool,
+    /// How long they should at most.
+    pub(crate) max_wait: Duration,
 }
 
 /// A provider as one pool has it.
 #[derive(Debug)]
 pub(crate) struct Candidate {
     pub(crate) upstream: Arc<Upstream>,
-    weight: Option<u32>,
+    pub(super) weight: Option<u32>,
 }
 
 /// Leave to claim jobs.
@@ -76,6 +81,13 @@ pub(crate) struct Admission {
     pub(crate) jobs: usize,
     /// Which providers, by their places, keep room for how many of them.
     kept: Vec<(usize, u64)>,
+}
+
+impl Admission {
+    /// Whether a claim may bring jobs for that provider.
+    pub(super) fn lets_in(&self, place: usize, candidate: &Candidate) -> bool {
+        candidate.upstream.is_at_rest() || self.kept.iter().any(|(kept, _)| *kept == place)
+    }
 }
 
 /// Which of a pool's providers, by their places, have had their turn in an attempt.
@@ -102,7 +114,13 @@ impl PoolProviders {
         let list = config.providers_of_pool(pool).filter_map(|(name, settings)| {
             Some(Candidate { upstream: upstreams.get(name)?.clone(), weight: settings.weight })
         });
-        Self { list: list.collect(), changed: common.changed.clone() }
+        let settings = config.pool(pool).cloned().unwrap_or_default();
+        Self {
+            list: list.collect(),
+            changed: common.changed.clone(),
+            by_model: settings.affinity == Affinity::Model,
+            max_wait: settings.affinity_max_wait,
+        }
     }
 
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
@@ -121,19 +139,23 @@ impl PoolProviders {
     /// None takes one before that time is over, or something changes.
     pub(super) async fn admit(&self, wanted: usize) -> Result<Admission, Duration> {
         let mut admission = Admission { jobs: wanted, kept: Vec::new() };
-        if wanted == 0 || self.list.iter().any(|candidate| candidate.upstream.is_at_rest()) {
+        let rests = |candidate: &Candidate| candidate.upstream.is_at_rest();
+        if wanted == 0 || (!self.by_model && self.list.iter().any(rests)) {
             return Ok(admission);
         }
         let (mut missing, mut soonest) = (wanted as u64, LOOK_AGAIN);
         for (place, candidate) in self.list.iter().enumerate() {
-            match candidate.upstream.admit(missing).await {
+            // Which of them a job goes to is not known before it is known whose turn it is: each is asked for all.
+            let wanted = if self.by_model { wanted as u64 } else { missing };
+            match candidate.upstream.admit(wanted).await {
+                Ok(_) if rests(candidate) => missing = 0,
                 Ok(kept) => {
                     admission.kept.push((place, kept));
                     missing -= kept.min(missing);
                 }
                 Err(wait) => soonest = soonest.min(wait),
             }
-            if missing == 0 {
+            if missing == 0 && !self.by_model {
                 break;
             }
         }
@@ -143,7 +165,8 @@ impl PoolProviders {
 
     /// Gives back the leave for jobs that did not come.
     pub(super) fn claimed(&self, admission: &Admission, jobs: usize) {
-        let mut unused = admission.jobs.saturating_sub(jobs) as u64;
+        let kept: u64 = admission.kept.iter().map(|(_, kept)| kept).sum();
+        let mut unused = kept.saturating_sub(jobs as u64);
         for (place, kept) in admission.kept.iter().rev() {
             self.list[*place].upstream.unused(unused.min(*kept));
             unused -= unused.min(*kept);
@@ -154,7 +177,12 @@ impl PoolProviders {
     /// weight, it shares with those behind it that have one.
     pub(crate) fn next(&self, job: &JobSpec, tried: Tried) -> Option<(usize, &Candidate)> {
         let open = |place: &usize| !tried.has(*place) && self.list[*place].serves(job);
-        let first = (0..self.list.len()).find(open)?;
+        let has_turn = |place: &usize| self.list[*place].upstream.has_turn(job.model.as_deref());
+        let places = 0..self.list.len();
+        // Those that run the job's model go before those that would have to be asked first.
+        let some_have = places.clone().any(|place| open(&place) && has_turn(&place));
+        let open = |place: &usize| open(place) && (!some_have || has_turn(place));
+        let first = places.clone().find(open)?;
         let shared = self.list[first..].iter().take_while(|candidate| candidate.weight.is_some()).count();
         let group = (first..first + shared).filter(open);
         let weight = |place: usize| self.list[place].weight.unwrap_or(0);
@@ -178,9 +206,13 @@ impl Candidate {
     /// Whether a job may run on it: it is the pinned one where one is, and has the model.
     fn serves(&self, job: &JobSpec) -> bool {
         let pinned = job.provider.as_deref().is_none_or(|name| name == self.upstream.name());
+        pinned && job.model.as_ref().is_none_or(|model| self.has(model))
+    }
+
+    /// Whether it has the model.
+    pub(super) fn has(&self, model: &str) -> bool {
         let models = &self.upstream.config.models;
-        let has = |model: &String| models.iter().any(|name| name == model);
-        pinned && (models.is_empty() || job.model.as_ref().is_none_or(has))
+        models.is_empty() || models.iter().any(|name| name == model)
     }
 }
 
@@ -210,7 +242,7 @@ mod tests {
 
     fn job(provider: Option<&str>, model: Option<&str>) -> JobSpec {
         let (provider, model) = (provider.map(str::to_owned), model.map(str::to_owned));
-        JobSpec { task: "chat".into(), model, provider, owner: None, stream: true }
+        JobSpec { task: "chat".into(), model, provider, owner: None, stream: true, turn: None }
     }
 
     /// The order in which an attempt would try them.

@@ -8,7 +8,7 @@ use overshot_common::queue::{CallReport, ITSELF};
 use tokio::time::Instant;
 
 use super::ledger::Lot;
-use super::{HeldTrial, Upstream};
+use super::{HeldTrial, Hold, Upstream};
 use crate::outcome::Outcome;
 
 mod meter;
@@ -20,6 +20,7 @@ pub(crate) struct Pass<'a> {
     model: Option<&'a str>,
     trial: Option<HeldTrial>,
     account: Mutex<Option<Account>>,
+    turn: Option<Hold>,
     begun: Instant,
     /// Whether the provider was called.
     called: bool,
@@ -39,7 +40,13 @@ struct Account {
 
 impl<'a> Pass<'a> {
     pub(super) fn begin(upstream: &'a Upstream, model: Option<&'a str>, trial: Option<HeldTrial>) -> Self {
-        Self { upstream, model, trial, account: Mutex::default(), begun: Instant::now(), called: false }
+        let account = Mutex::default();
+        Self { upstream, model, trial, account, turn: None, begun: Instant::now(), called: false }
+    }
+
+    /// It is its model's turn, as long as the pass lasts.
+    pub(super) fn has_turn(&mut self, turn: Option<Hold>) {
+        self.turn = turn;
     }
 
     pub(super) fn has_permit(&mut self, lot: Lot) {

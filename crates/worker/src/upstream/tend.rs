@@ -67,8 +67,14 @@ impl Upstream {
                 // What fails is owed on, and told with the next.
                 let _ = self.draw(Wish::default()).await;
             }
+            self.tend_turn().await;
             let mut next = now + tick;
-            if due || unsent.is_some() || self.lock_tally().is_urgent() || self.answer_is_awaited() {
+            if due
+                || self.loaded.has_news()
+                || unsent.is_some()
+                || self.lock_tally().is_urgent()
+                || self.answer_is_awaited()
+            {
                 match self.report(&mut unsent).await {
                     Some(standing) => {
                         if reported.is_none() && self.is_worth_a_look(&standing) {
@@ -80,6 +86,9 @@ impl Upstream {
                 }
             }
             self.check_if_due();
+            if due {
+                self.look_if_awake();
+            }
             let changes = self.lock_view().next_change(now);
             next = changes.map_or(next, |change| next.min(change));
             due = tokio::select! {
@@ -102,13 +111,14 @@ impl Upstream {
     async fn report(&self, unsent: &mut Option<Unsent>) -> Option<Standing> {
         let number = || self.last.fetch_add(1, Ordering::Relaxed);
         let Unsent { number, batch } = unsent.get_or_insert_with(|| Unsent { number: number(), batch: self.batch() });
+        let loaded = self.loaded.report();
         let report = ProviderReport {
             worker: &self.common.worker,
             number: *number,
             breaker: self.config.breaker,
             spread: rand::rng().random_range(0.0..1.0),
             latency: batch.latency,
-            loaded: None,
+            loaded: loaded.as_deref(),
             calls: &batch.calls,
         };
         let standing = self.common.queue.report_provider(self.name(), &report).await;
@@ -153,15 +163,24 @@ impl Upstream {
         self.config.wake.is_none() && standing.now.saturating_sub(standing.answered) > ANSWER_IS_OLD
     }
 
+    /// Looks what it has loaded, unless it is down or sleeps.
+    fn look_if_awake(self: &Arc<Self>) {
+        if self.lock_view().check_due().is_none() && !self.is_asleep() {
+            self.look_what_is_loaded();
+        }
+    }
+
+    fn is_asleep(&self) -> bool {
+        let calling = self.calling.load(Ordering::Relaxed) > 0;
+        let asleep = |wake| self.lock_view().is_asleep(wake, calling, Instant::now());
+        self.config.wake.as_ref().is_some_and(asleep)
+    }
+
     /// Checks the provider beside all else, where it is down and its time has come, or a call found nobody.
     fn check_if_due(self: &Arc<Self>) {
         let due = self.lock_view().check_due().is_some_and(|due| due <= Instant::now());
-        let asleep = self.config.wake.as_ref().is_some_and(|wake| {
-            let calling = self.calling.load(Ordering::Relaxed) > 0;
-            self.lock_view().is_asleep(wake, calling, Instant::now())
-        });
         let wanted = self.check_wanted.swap(false, Ordering::AcqRel);
-        if (due || wanted) && !asleep && !self.checking.swap(true, Ordering::AcqRel) {
+        if (due || wanted) && !self.is_asleep() && !self.checking.swap(true, Ordering::AcqRel) {
             let upstream = self.clone();
             tokio::spawn(async move {
                 upstream.check().await;

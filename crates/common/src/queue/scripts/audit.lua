@@ -1,5 +1,6 @@
 -- audit: the second net. Finds what the moves cannot have left behind: an entry without its job, a job without its entry.
 -- ARGV[1] most entries and jobs per call   ARGV[2] lease, ms   ARGV[3] consumer name to park entries under
+-- ARGV[4] 1: the pool drains by model; else jobs that wait for a turn, from the time when it did, get an entry
 -- Returns how many were mended
 -- Atomic because the job may move between check and write.
 -- Needed after a stream was deleted, a consumer removed by hand, or a failover forgot the last steps.
@@ -10,10 +11,14 @@ local function requeue(id, job)
   if job[STATUS] ~= QUEUED and job[STATUS] ~= RETRYING or job[TICKET] == '' then
     return
   end
-  redis.call('XDEL', base .. LANES[job[LANE]], job[TICKET])
+  if job[TICKET] == NO_ENTRY then
+    quit_turn(id, turn_of(job))
+  else
+    redis.call('XDEL', base .. LANES[job[LANE]], job[TICKET])
+  end
   unpush(job)
   job[FRONT] = 1
-  push(id, job)
+  push(id, job, true)
   save(id, job)
   mended = mended + 1
 end
@@ -54,6 +59,11 @@ for _, id in ipairs(page) do
     mended = mended + 1
   elseif job[STATUS] == RUNNING then
     mended = mended + redis.call('ZADD', base .. ':leases', 'NX', now + tonumber(ARGV[2]), id)
+  elseif job[TICKET] == NO_ENTRY and ARGV[4] == '1' then
+    if not redis.call('ZSCORE', base .. ':m:' .. turn_of(job), id) then
+      await_turn(id, job, turn_of(job))
+      mended = mended + 1
+    end
   elseif job[TICKET] ~= '' then
     if #redis.call('XRANGE', base .. LANES[job[LANE]], job[TICKET], job[TICKET]) == 0 then
       requeue(id, job)

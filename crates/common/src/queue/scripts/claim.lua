@@ -1,5 +1,6 @@
 -- claim: gives a worker waiting jobs, each under a new grant.
 -- ARGV[1] worker   ARGV[2] nonce of this call   ARGV[3] most jobs   ARGV[4] lease, ms
+-- Then, in a pool that drains by model, whose turn it is: a label under which jobs wait, the model that is to run, …
 -- Returns { state, jobs, watched ids }: state 0 nothing left, 1 there may be more, 2 paused;
 --   a job is { id, state, facts with a small input, an input of medium size or nil }
 -- Atomic because entry, grant and lease must agree. The same nonce gets the same jobs again.
@@ -124,18 +125,65 @@ local function read(lane, wanted)
 end
 
 -- One suspect at a time per worker, so that the next crash tells who did it.
-local suspects = tonumber(control[3] or 0)
+local suspects, wants_suspect = tonumber(control[3] or 0), false
 if suspects > 0 then
   -- One that was taken away while this worker was thought dead is none of its own any more.
   local held = redis.call('HGET', base .. ':suspects', worker)
   local job = held and load(held)
   if not (job and job[STATUS] == RUNNING and job[WORKER] == worker) then
     read(SUSPECT_LANE, 1)
+    wants_suspect = taken == 0
   end
 end
 read(FRONT_LANE, most)
 -- Strict order, but of ten jobs one place is the lowest priority's first and two are the middle one's.
-local turn, low, normal = tonumber(control[2] or 0), 0, 0
+local turn, low, normal, look = tonumber(control[2] or 0), 0, 0, read
+if ARGV[5] then
+  -- Jobs of a rank that have the turn get entries in the front lane. It must be empty: only then the next ones read are these.
+  local function give_entries(rank, wanted)
+    wanted = dry[FRONT_LANE] and math.min(wanted, most - taken, 2 * most - looked) or 0
+    local given, least, last = 0, text(rank * PER_RANK), text((rank + 1) * PER_RANK - 1)
+    for i = 5, #ARGV, 2 do
+      local label, room = ARGV[i], math.max(wanted, 64)
+      local ids = given < wanted and redis.call('ZRANGEBYSCORE', base .. ':m:' .. label, least, last, 'LIMIT', 0, room) or {}
+      for _, id in ipairs(ids) do
+        local job = given < wanted and load(id)
+        if job and job[TICKET] == NO_ENTRY and cjson.decode(job[SPEC]).m == ARGV[i + 1] then
+          quit_turn(id, label)
+          if rank == RANKS then
+            redis.call('HINCRBY', base .. ':ctl', 'suspects', -1)
+            redis.call('HSET', base .. ':suspects', worker, id)
+          end
+          job[LANE], job[TICKET] = FRONT_LANE, redis.call('XADD', base .. LANES[FRONT_LANE], '*', 'j', id)
+          save(id, job)
+          given = given + 1
+        end
+      end
+    end
+    if given > 0 then
+      dry[FRONT_LANE] = false
+      read(FRONT_LANE, given)
+      dry[FRONT_LANE] = true
+    end
+  end
+  if wants_suspect then
+    give_entries(RANKS, 1)
+  end
+  give_entries(0, most)
+  -- Within a priority, jobs of models and those that wait for none get a half each; who is first alternates.
+  look = function(lane, wanted)
+    local goal = math.min(taken + wanted, most)
+    local half = math.ceil((goal - taken) / 2)
+    if turn % 2 == 0 then
+      give_entries(lane, half)
+    else
+      read(lane, half)
+      give_entries(lane, goal - taken)
+    end
+    read(lane, goal - taken)
+    give_entries(lane, goal - taken)
+  end
+end
 for place = turn, turn + most - 1 do
   if place % 10 == 9 then
     low = low + 1
@@ -143,12 +191,12 @@ for place = turn, turn + most - 1 do
     normal = normal + 1
   end
 end
-read(3, low)
-read(2, normal)
+look(3, low)
+look(2, normal)
 for lane = 1, 3 do
   -- A second round, for entries that were dropped.
-  read(lane, most)
-  read(lane, most)
+  look(lane, most)
+  look(lane, most)
 end
 
 local drained = taken < most and looked < 2 * most

@@ -12,6 +12,13 @@ if job[STATUS] == BLOCKED then
 elseif job[TICKET] == '' then
   return { 0, 0, 0, '', 0 }
 end
+if job[TICKET] == NO_ENTRY then
+  -- Of the jobs of its model; those of higher ranks are counted by their priorities.
+  local set = base .. ':m:' .. turn_of(job)
+  local rank = math.floor(redis.call('ZSCORE', set, ARGV[1]) / PER_RANK)
+  local before = redis.call('ZRANK', set, ARGV[1]) - redis.call('ZCOUNT', set, '-inf', text(rank * PER_RANK - 1))
+  return { 1, math.min(before, most), before > most and 1 or 0, '', 0 }
+end
 local delivered = '-'
 local groups = redis.pcall('XINFO', 'GROUPS', base .. LANES[job[LANE]])
 for _, group in ipairs(groups.err and {} or groups) do

@@ -22,6 +22,12 @@ for lane = 1, #LANES do
     oldest = since
   end
 end
+for _, label in ipairs(redis.call('SMEMBERS', base .. ':turns')) do
+  local _, since = first_in_turn(label)
+  if since and (oldest == 0 or since < oldest) then
+    oldest = since
+  end
+end
 return {
   redis.call('HEXISTS', base .. ':ctl', 'paused'),
   redis.call('ZCOUNT', base .. ':workers', now - tonumber(ARGV[1]), '+inf'),

@@ -63,7 +63,7 @@ struct Model {
 
 impl Client {
     /// The models that are loaded now, by the names that the server gives them.
-    pub(super) async fn loaded_models(&self) -> Result<Vec<String>, ProviderFailure> {
+    pub(in crate::providers) async fn loaded_models(&self) -> Result<Vec<String>, ProviderFailure> {
         self.list("ps").await
     }
 
@@ -90,7 +90,7 @@ impl Client {
 }
 
 /// Whether two names mean the same model: a name without a tag means `latest`.
-pub(super) fn is_same(one: &str, other: &str) -> bool {
+pub(in crate::providers) fn is_same(one: &str, other: &str) -> bool {
     plain(one).eq_ignore_ascii_case(plain(other))
 }
 

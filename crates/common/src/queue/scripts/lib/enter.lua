@@ -8,8 +8,44 @@ local function index_deadline(id, job)
   end
 end
 
--- Into a stream. The entry is only a ticket: the record names the one that counts.
-local function push(id, job)
+-- A job of a pool that drains by model waits in a set of its model, in order of rank and age, and has no entry before the claim
+-- that takes it. Its ticket is an id that no entry has. Ranks: what was handed back, the priorities, suspects.
+local AWAITS_TURN, NO_ENTRY = 2, '0-1'
+local RANKS, PER_RANK = 4, 10000000000000
+local function turn_of(job)
+  return cjson.decode(job[SPEC]).l
+end
+
+local function await_turn(id, job, label)
+  local rank = job[LANE] == SUSPECT_LANE and RANKS or job[LANE] == FRONT_LANE and 0 or job[LANE]
+  redis.call('ZADD', base .. ':m:' .. label, text(rank * PER_RANK + job[RUN_AT]), id)
+  redis.call('SADD', base .. ':turns', label)
+  return NO_ENTRY
+end
+
+local function quit_turn(id, label)
+  redis.call('ZREM', base .. ':m:' .. label, id)
+  if redis.call('EXISTS', base .. ':m:' .. label) == 0 then
+    redis.call('SREM', base .. ':turns', label)
+  end
+end
+
+-- Who waits first for a turn, and since when the one has been due that waits longest.
+local function first_in_turn(label)
+  local first, since
+  for rank = 0, RANKS do
+    local least, last = text(rank * PER_RANK), text((rank + 1) * PER_RANK - 1)
+    local head = redis.call('ZRANGEBYSCORE', base .. ':m:' .. label, least, last, 'WITHSCORES', 'LIMIT', 0, 1)
+    if head[1] then
+      local due = head[2] - rank * PER_RANK
+      first, since = first or head[1], math.min(since or due, due)
+    end
+  end
+  return first, since
+end
+
+-- Into a stream, or where it waits for its model's turn. An entry is only a ticket: the record names the one that counts.
+local function push(id, job, has_turn)
   local lane = job[PRIORITY]
   -- One crash may be a neighbour's fault: it runs on at once, beside others. From the second on, or where the next one ends it,
   -- it runs alone, so that a crash tells who did it.
@@ -20,14 +56,18 @@ local function push(id, job)
     lane = FRONT_LANE
   end
   job[LANE] = lane
-  job[TICKET] = redis.call('XADD', base .. LANES[lane], '*', 'j', id)
+  if job[OWN_DEADLINE] == AWAITS_TURN and not has_turn then
+    job[TICKET] = await_turn(id, job, turn_of(job))
+  else
+    job[TICKET] = redis.call('XADD', base .. LANES[lane], '*', 'j', id)
+  end
   count('w' .. job[PRIORITY], 1)
   count('bytes', job[BYTES])
   if job[STATUS] == RETRYING then
     count('retries', 1)
   end
   -- The order of a priority's stream tells the common deadlines (see expire.lua); all others are indexed.
-  if lane >= FRONT_LANE or job[OWN_DEADLINE] == 1 then
+  if lane >= FRONT_LANE or job[OWN_DEADLINE] > 0 then
     index_deadline(id, job)
   end
   rings = rings + 1
@@ -74,7 +114,11 @@ end
 -- Takes a waiting job out of where it waits.
 local function withdraw(id, job)
   if job[TICKET] ~= '' then
-    redis.call('XDEL', base .. LANES[job[LANE]], job[TICKET])
+    if job[TICKET] == NO_ENTRY then
+      quit_turn(id, turn_of(job))
+    else
+      redis.call('XDEL', base .. LANES[job[LANE]], job[TICKET])
+    end
     unpush(job)
   elseif job[STATUS] == BLOCKED then
     redis.call('ZREM', base .. ':kw:' .. job[KEY], id)

@@ -6,6 +6,9 @@
 --   :held      jobs in flight per worker   :holders  those workers, by the end of their permits
 --   :window    requests and tokens of the last minute by quarters of a second (r<quarter>, t<quarter>), their sums (r, t), the
 --              oldest quarter that may be in it, and whether somebody waits for room
+--   :turn      of one that runs one model at a time: `model`, which; `free`, since when nobody uses it; `next` and `next_until`,
+--              who is promised the turn; `waiting`, whether somebody does; l<model>, when a model had its last turn
+--   :users     the workers that have jobs of that model in flight, by the end of their right to
 --   :seen      the number of each worker's last report
 -- A circuit is open (opened > 0, until in the future), half-open (opened > 0, until over: one trial at a time), or closed.
 local CONSECUTIVE, GOOD, BAD, SINCE, OPENED, UNTIL, PAUSED, TRIAL, HOLDER, CODE = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10

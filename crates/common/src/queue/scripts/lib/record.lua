@@ -8,6 +8,8 @@
 --   :v:<id>    what a running job left beside its record (hash): vectors by key, parts of a result that is not in `r`
 --   :a:<id>    audio of an upload (hash): pieces by number, all but the last of the same size
 --   :q:<lane>  tickets (streams, group `workers`): suspect, front, high, normal, low
+--   :m:<model> jobs that wait for that model's turn, in a pool that drains by model (sorted set)   :turns  those models
+--   :m:<label> jobs that wait for their model's turn, in a pool that drains by model (sorted set)   :turns  those labels
 --   :due       scheduled and retrying by due time   :exp     waiting jobs whose deadline no stream order tells
 --   :leases    running by lease end                 :cancels running with a cancel request, by the end of patience
 --   :open :completed :failed :cancelled :expired    listing, by id      :t:<tag>  listing by owner or key, by id
