@@ -21,7 +21,7 @@ check: ## format, lints, docs, dependency policy
 	@scripts/check
 
 dev: ## a fleet to play with on this machine; stays up until Ctrl-C
-	@scripts/setup test
+	@scripts/setup demo
 	@cargo run --locked -p overshot-cli --bin overshot -- dev $(ARGS)
 
 bench: ## the figures, as ratios taken in one run (FAST=1: a short one)

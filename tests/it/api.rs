@@ -14,6 +14,7 @@ mod listing;
 mod openapi;
 mod order;
 mod pools;
+mod readme;
 mod schemathesis;
 pub(crate) mod shards;
 mod startup;
