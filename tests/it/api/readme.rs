@@ -23,6 +23,8 @@ const SHOWN: [(&str, &[&str]); 12] = [
     ("The fleet", &["\"slots\":4", "{\"pool\":\"chat\",\"demand\":", "\n/api/v1/jobs/{id}\n"]),
 ];
 
+const SKIPPED: &str = "*** SKIPPED: curl (7.82 or newer) or jq is missing (make demo installs them)";
+
 /// The shell block of the README that begins with `first`.
 fn block(first: &str) -> String {
     let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
@@ -50,11 +52,7 @@ fn can_be_typed() -> bool {
         let said = std::process::Command::new(program).args(arguments).output();
         said.is_ok_and(|said| String::from_utf8_lossy(&said.stdout).contains(says))
     };
-    let can = there("curl", &["--help", "all"], "--json") && there("jq", &["--version"], "jq");
-    if !can {
-        eprintln!("*** SKIPPED: curl (7.82 or newer) or jq is missing (make demo installs them)");
-    }
-    can
+    there("curl", &["--help", "all"], "--json") && there("jq", &["--version"], "jq")
 }
 
 /// As after `OVERSHOT__PROVIDERS__SIM__TOKENS=200 make dev`.
@@ -65,6 +63,7 @@ async fn fleet() -> Fleet {
 #[tokio::test]
 async fn every_call_of_the_readme_does_what_its_comment_says() {
     if !can_be_typed() {
+        eprintln!("{SKIPPED}");
         return;
     }
     let fleet = fleet().await;
@@ -87,6 +86,7 @@ async fn every_call_of_the_readme_does_what_its_comment_says() {
 #[tokio::test]
 async fn every_command_of_the_readme_does_something() {
     if !can_be_typed() {
+        eprintln!("{SKIPPED}");
         return;
     }
     let fleet = fleet().await;
