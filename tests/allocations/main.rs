@@ -92,6 +92,14 @@ fn lifecycle(
 fn job(shard: &Shard) -> NewJob {
     let frame = r#"{"user":""}"#;
     let input = format!(r#"{{"user":"{}"}}"#, "x".repeat(240 - frame.len()));
-    let spec = JobSpec { task: "chat".into(), model: None, provider: None, owner: None, stream: true, turn: None };
+    let spec = JobSpec {
+        task: "chat".into(),
+        model: None,
+        provider: None,
+        owner: None,
+        stream: true,
+        turn: None,
+        trace: None,
+    };
     NewJob::new(JobId::new(shard.clone()), spec, RawValue::from_string(input).unwrap())
 }

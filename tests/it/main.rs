@@ -15,4 +15,5 @@ mod queue;
 mod security;
 mod settings;
 mod tidy;
+mod traces;
 mod transcription;

@@ -5,6 +5,7 @@
 mod chaos_proxy;
 mod chat_server;
 mod client;
+mod collector;
 mod embedding_server;
 mod eventually;
 mod fleet;
@@ -20,6 +21,7 @@ mod speech;
 pub use chaos_proxy::ChaosProxy;
 pub use chat_server::ChatServer;
 pub use client::{Answer, Client, Event, Events};
+pub use collector::{CollectedSpan, Collector};
 pub use embedding_server::EmbeddingServer;
 pub use fleet::{Fleet, FleetOptions};
 pub use ollama_shim::OllamaShim;

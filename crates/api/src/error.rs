@@ -188,6 +188,11 @@ impl ApiError {
         self.status
     }
 
+    /// The code.
+    pub(crate) fn code(&self) -> &'static str {
+        self.code
+    }
+
     /// What only the log may know.
     pub(crate) fn cause(&self) -> Option<&str> {
         self.cause.as_ref().map(|cause| cause.0.as_str())

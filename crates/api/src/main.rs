@@ -75,7 +75,10 @@ async fn serve(config: config::Config) -> anyhow::Result<()> {
         .map_err(|error| anyhow::anyhow!("cannot listen on {}: {error}", config.http_addr))?;
     let shutdown = CancellationToken::new();
     tokio::spawn(stop_on_signal(shutdown.clone())?);
-    Ok(overshot_api::run(config, listener, shutdown).await?)
+    let traces = overshot_traces::start(&config.traces, "overshot-api")?;
+    let ended = overshot_api::run(config, listener, shutdown).await;
+    traces.stop().await;
+    Ok(ended?)
 }
 
 /// Begins the graceful stop at the first signal and ends at once at the second.

@@ -28,7 +28,8 @@ pub(crate) async fn observe(request: Request, next: Next) -> Response {
     let id = request_id(request.headers());
     let wants_problem = request.headers().get(ACCEPT).is_some_and(|accept| accept.as_bytes() == PROBLEM.as_bytes());
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let span = tracing::info_span!("request", request.id = id.to_str().unwrap_or_default());
+    let trace_id = tracing::field::Empty;
+    let span = tracing::info_span!("request", request.id = id.to_str().unwrap_or_default(), trace_id);
     let mut response = next.run(request).instrument(span.clone()).await;
     let status = response.status();
     metrics::http_request(status.as_u16(), begun.elapsed());

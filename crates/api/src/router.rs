@@ -80,7 +80,8 @@ fn cross_origin(origins: &[String]) -> Option<CorsLayer> {
         [any] if any == "*" => AllowOrigin::any(),
         origins => AllowOrigin::list(origins.iter().filter_map(|origin| origin.parse().ok())),
     };
-    let headers = ["idempotency-key", "last-event-id", "traceparent", "x-request-id"].map(HeaderName::from_static);
+    let headers =
+        ["idempotency-key", "last-event-id", "traceparent", "tracestate", "x-request-id"].map(HeaderName::from_static);
     let layer = CorsLayer::new()
         .allow_origin(from)
         .allow_methods([Method::GET, Method::POST, Method::PATCH, Method::DELETE])

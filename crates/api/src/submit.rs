@@ -19,6 +19,7 @@ use crate::error::ApiError;
 use crate::wire::job::SubmitRequest;
 
 pub(crate) mod groups;
+pub(crate) mod trace;
 
 #[cfg(test)]
 mod tests;
@@ -157,6 +158,7 @@ pub(crate) fn prepare(
         provider: request.provider,
         owner: request.owner,
         stream: request.stream.unwrap_or(task.kind == TaskKind::Chat),
+        trace: None,
     };
     let expires_in = request.expires_in.or(task.own.and_then(|own| own.queue_timeout));
     let job = NewJob {

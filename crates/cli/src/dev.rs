@@ -50,6 +50,7 @@ pub(crate) async fn run(options: &Options, mut config: Config) -> anyhow::Result
         return Ok(());
     }
     telemetry::init(&config.log_filter, config.log_format)?;
+    let traces = overshot_traces::start(&config.traces, "overshot")?;
     let api = listen(config.http_addr).await?;
     let worker = match TcpListener::bind(config.worker_http_addr).await {
         Ok(listener) => listener,
@@ -69,6 +70,7 @@ pub(crate) async fn run(options: &Options, mut config: Config) -> anyhow::Result
     };
     greet(api.local_addr()?, &config);
     let ended = fleet(config, api, worker).await;
+    traces.stop().await;
     if let Some(redis) = private {
         redis.stop().await?;
     }

@@ -30,6 +30,7 @@ mod task;
 #[cfg(test)]
 mod tests;
 mod token;
+mod traces;
 
 pub use environment::LogFormat;
 pub use fetch::{Allowed, FetchConfig};
@@ -45,6 +46,7 @@ pub use retry::RetryPolicy;
 pub use secret::{RedisUrl, Secret};
 pub use task::{TaskConfig, TaskKind};
 pub use token::{Role, TokenConfig};
+pub use traces::TracesConfig;
 
 use environment::Environment;
 use mistakes::Mistakes;
@@ -91,6 +93,8 @@ pub struct Config {
     pub health: HealthConfig,
     /// `[infra]`.
     pub infra: InfraConfig,
+    /// `[traces]`, and the variables of OpenTelemetry's own.
+    pub traces: TracesConfig,
     /// `[retry]`. What counts for a job is the policy of its pool, which has this one in it.
     pub retry: RetryPolicy,
     /// `OVERSHOT_REDIS_URL`; default `redis://127.0.0.1:6379/0`.
@@ -141,7 +145,7 @@ impl Config {
     const AUDIO_LIMITS: RangeInclusive<u64> = 1 << 10..=1 << 30;
     const BODY_LIMITS: RangeInclusive<u64> = 1 << 10..=512 << 20;
 
-    /// Reads the text of a file, its path for messages beside it, and the `OVERSHOT_*` variables out of `env`.
+    /// Reads the text of a file, its path for messages beside it, and the variables out of `env` that count.
     ///
     /// Without a file there is a pool `chat` on the simulated provider `sim`.
     ///
@@ -252,6 +256,7 @@ impl Config {
         let tasks = tasks.collect();
         let health = HealthConfig::read(root.section(&mut mistakes, "health"), &mut mistakes);
         let infra = InfraConfig::read(root.section(&mut mistakes, "infra"), &mut mistakes);
+        let traces = TracesConfig::read(root.section(&mut mistakes, "traces"), env, &mut mistakes);
         root.finish(&mut mistakes);
         checks::worker_pools(&environment, &pool_names, &mut mistakes);
         mistakes.into_result()?;
@@ -268,6 +273,7 @@ impl Config {
             tasks,
             health,
             infra,
+            traces,
             retry,
             redis_url: environment.redis_url,
             redis_tls: environment.redis_tls,
@@ -313,7 +319,10 @@ impl WorkerConfig {
 /// Every mistake at once; a program prints them to stderr and ends with exit code 2.
 pub fn from_process(config_flag: Option<PathBuf>) -> Result<Config, ConfigErrors> {
     let mut mistakes = Mistakes::default();
-    let ours = |(name, _): &(OsString, OsString)| name.to_string_lossy().starts_with("OVERSHOT_");
+    let ours = |(name, _): &(OsString, OsString)| {
+        let name = name.to_string_lossy();
+        name.starts_with("OVERSHOT_") || traces::VARIABLES.contains(&&*name)
+    };
     let mut env = BTreeMap::new();
     for (name, value) in std::env::vars_os().filter(ours) {
         match (name.into_string(), value.into_string()) {

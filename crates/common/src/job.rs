@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 
 use crate::code::ErrorCode;
 use crate::ids::{JobId, PoolName, WorkerId};
+use crate::trace::TraceContext;
 
 pub mod state;
 
@@ -197,6 +198,9 @@ pub struct JobSpec {
     /// In a pool that drains by model: the label of the model whose turn it waits for. See [`crate::queue::Queue::claim_of`].
     #[serde(rename = "l", default, skip_serializing_if = "Option::is_none")]
     pub turn: Option<String>,
+    /// Where the job's trace goes on, for one that was submitted with a trace.
+    #[serde(rename = "c", default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<Box<TraceContext>>,
 }
 
 /// Up to 16 string pairs of the caller's, echoed.

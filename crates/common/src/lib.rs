@@ -13,4 +13,5 @@ pub mod provider;
 pub mod queue;
 pub mod task;
 pub mod telemetry;
+pub mod trace;
 pub mod upkeep;

@@ -140,6 +140,8 @@ metrics! {
     REDIS_MAX_MEMORY = Gauge "redis_max_memory_bytes" [] "Memory that Redis may use, 0 without a limit";
     HTTP_REQUESTS = Counter "http_requests_total" ["status"] "HTTP requests answered";
     HTTP_REQUEST_DURATION = Histogram "http_request_duration_seconds" [] "From the request's head to the head of the answer";
+    SPANS_EXPORTED = Counter "spans_exported_total" [] "Spans of traces that the collector took";
+    SPANS_LOST = Counter "spans_lost_total" [] "Spans of traces that the collector did not take";
     EVENT_LOOP_LAG = Histogram "event_loop_lag_seconds" [] "How late a timer of this process fired";
     BUILD_INFO = Gauge "build_info" ["version"] "1; the version is in the label";
 }

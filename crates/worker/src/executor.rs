@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
+use opentelemetry::trace::FutureExt as _;
 use overshot_common::code::ErrorCode;
 use overshot_common::metrics;
 use overshot_common::queue::ClaimedJob;
@@ -21,6 +22,7 @@ use crate::runner::registry::{Attempt, Stop};
 use crate::runner::settler::{Ended, Ending};
 use crate::runner::station::Station;
 use crate::tasks::{self, Kind};
+use crate::trace::Run;
 
 mod failover;
 mod own_task;
@@ -58,14 +60,23 @@ pub(crate) fn execute(
     job: ClaimedJob,
     slot: OwnedSemaphorePermit,
 ) -> impl Future<Output = ()> {
-    let span = tracing::info_span!(span::JOB, job.id = %job.id, attempt = job.attempt);
+    let span = match &job.spec.trace {
+        None => tracing::info_span!(span::JOB, job.id = %job.id, attempt = job.attempt),
+        Some(trace) => {
+            tracing::info_span!(span::JOB, job.id = %job.id, attempt = job.attempt, trace_id = trace.trace_id())
+        }
+    };
     let life = async move {
+        let run = Run::begin(&station, &job);
         let outlet = Outlet::new(attempt.clone());
         let mut reporter = Reporter::new(&station, &outlet, &attempt, &job);
-        let work = AssertUnwindSafe(work(&station, &job, &mut reporter)).catch_unwind();
+        let work = AssertUnwindSafe(work(&station, &job, &mut reporter, run.as_ref())).catch_unwind();
         let end = watch(work, &station, &attempt, &outlet, job.timeout).await;
         let provider = reporter.provider();
         let ending = judge(end, &station, &attempt, &outlet, reporter, &job).await;
+        if let Some(run) = run {
+            run.end(ending.as_ref(), provider);
+        }
         let dropped = outlet.close();
         if dropped > 0 {
             metrics::chunks_dropped(&station.pool.name, dropped);
@@ -93,7 +104,7 @@ pub(crate) fn execute(
 }
 
 /// The attempt itself.
-async fn work<'a>(station: &'a Station, job: &ClaimedJob, reporter: &mut Reporter<'a>) -> Outcome {
+async fn work<'a>(station: &'a Station, job: &ClaimedJob, reporter: &mut Reporter<'a>, run: Option<&Run>) -> Outcome {
     let spec = &job.spec;
     let Some(kind) = Kind::of(&spec.task, &station.config) else {
         return Box::pin(own_task::unknown(station, job)).await;
@@ -130,7 +141,11 @@ async fn work<'a>(station: &'a Station, job: &ClaimedJob, reporter: &mut Reporte
     let (stream, meter) = (spec.stream, &Unmetered);
     let attempt = tasks::Attempt { task: &spec.task, model, input: &input, audio, earlier, stream, seed, meter };
     // On the heap: the future of a call to a provider is large, and this one is moved when it is spawned.
-    let outcome = Box::pin(failover::run(kind, &attempt, &station.pool.providers, job, reporter)).await;
+    let turns = Box::pin(failover::run(kind, &attempt, &station.pool.providers, job, reporter));
+    let outcome = match run {
+        None => turns.await,
+        Some(run) => turns.with_context(run.context()).await,
+    };
     own_task::judged(own, outcome)
 }
 

@@ -15,6 +15,7 @@ pub mod outcome;
 pub mod providers;
 mod runner;
 pub mod tasks;
+mod trace;
 mod upstream;
 
 pub use runner::providers::check;

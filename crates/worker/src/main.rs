@@ -82,7 +82,11 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         .map_err(|error| anyhow::anyhow!("cannot listen on {}: {error}", config.worker_http_addr))?;
     let (shutdown, kill) = (CancellationToken::new(), CancellationToken::new());
     tokio::spawn(heed_signals(shutdown.clone(), kill.clone())?);
-    overshot_worker::run(config, shutdown, kill, listener).await
+    let traces = overshot_traces::start(&config.traces, "overshot-worker")?;
+    let ended = overshot_worker::run(config, shutdown, kill.clone(), listener).await;
+    // Whoever wants it to end now does not wait for a collector.
+    let _ = kill.run_until_cancelled(traces.stop()).await;
+    ended
 }
 
 /// The first SIGTERM or SIGINT drains, the second ends now.

@@ -4,14 +4,17 @@
 
 use std::fmt;
 
+use opentelemetry::trace::FutureExt as _;
 use overshot_common::config::{ProviderConfig, ProviderKind};
 use overshot_common::job::Phase;
 use overshot_common::task::chat::RequestBody;
+use reqwest::Url;
 use serde_json::value::RawValue;
 
 use crate::tasks::Sink;
 
 mod answer;
+mod call;
 mod embed;
 mod failure;
 mod meter;
@@ -21,6 +24,7 @@ mod simulated;
 mod transcript;
 
 pub(crate) use answer::{Answer, ToolCalls};
+use call::Call;
 pub use embed::{EmbedOutput, EmbedRequest, EmbedUsage};
 pub use failure::{ProviderFailure, Then};
 pub use meter::{Meter, Unmetered};
@@ -30,6 +34,8 @@ pub use transcript::{Spoken, Transcript, TranscriptionRequest};
 pub struct Provider {
     name: String,
     batch_size: u32,
+    /// Host and port, for spans; none of a simulated one.
+    server: Option<(String, Option<u16>)>,
     backend: Backend,
 }
 
@@ -47,13 +53,19 @@ impl Provider {
     /// What is wrong with the configuration, with its key. Never the API key itself.
     pub fn new(name: &str, config: &ProviderConfig, env: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
         let limit = config.request_timeout;
+        let base = match &config.kind {
+            ProviderKind::OpenAi(http) => Url::parse(&http.base_url).ok(),
+            ProviderKind::Ollama(ollama) => Url::parse(&ollama.http.base_url).ok(),
+            ProviderKind::Simulated(_) => None,
+        };
+        let server = base.and_then(|base| Some((base.host_str()?.to_owned(), base.port_or_known_default())));
         let backend = match &config.kind {
             ProviderKind::OpenAi(http) => openai::Client::new(http, limit, env).map(Backend::OpenAi),
             ProviderKind::Ollama(ollama) => ollama::Client::new(name, ollama, limit, env).map(Backend::Ollama),
             ProviderKind::Simulated(settings) => Ok(Backend::Simulated(simulated::Simulated::new(settings, limit))),
         };
         let backend = backend.map_err(|mistake| format!("providers.{name}.{mistake}"))?;
-        Ok(Self { name: name.to_owned(), batch_size: config.batch_size, backend })
+        Ok(Self { name: name.to_owned(), batch_size: config.batch_size, server, backend })
     }
 
     /// Its name in the configuration.
@@ -72,7 +84,19 @@ impl Provider {
     /// Dropping the future closes the connection of this request.
     pub async fn chat(&self, request: &ChatRequest, sink: &mut impl Sink) -> Result<ChatOutput, ProviderFailure> {
         sink.phase(Phase::Working);
-        let output = Output { sink, publish: request.publish, answer: Answer::default(), pieces: 0 };
+        let Some(call) = Call::chat(self, request) else { return self.answer(request, sink, None).await };
+        let answered = Box::pin(self.answer(request, sink, Some(&call)).with_context(call.context())).await;
+        call.chatted(&answered);
+        answered
+    }
+
+    async fn answer(
+        &self,
+        request: &ChatRequest,
+        sink: &mut impl Sink,
+        call: Option<&Call>,
+    ) -> Result<ChatOutput, ProviderFailure> {
+        let output = Output { sink, publish: request.publish, answer: Answer::default(), pieces: 0, call };
         match &self.backend {
             Backend::OpenAi(client) => client.chat(&request.body, output).await,
             Backend::Ollama(client) => client.chat(request, output).await,
@@ -105,6 +129,15 @@ impl Provider {
         match &self.backend {
             Backend::Ollama(_) => ollama::is_same_model(one, other),
             Backend::OpenAi(_) | Backend::Simulated(_) => one == other,
+        }
+    }
+
+    /// What it speaks, as spans name it.
+    fn kind(&self) -> &'static str {
+        match self.backend {
+            Backend::OpenAi(_) => "openai",
+            Backend::Ollama(_) => "ollama",
+            Backend::Simulated(_) => "simulated",
         }
     }
 
@@ -154,6 +187,8 @@ struct Output<'a, S> {
     publish: bool,
     answer: Answer,
     pieces: u64,
+    /// The call's span, where it is traced.
+    call: Option<&'a Call>,
 }
 
 impl<S: Sink> Output<'_, S> {
@@ -163,6 +198,9 @@ impl<S: Sink> Output<'_, S> {
         let text = self.answer.push(delta).map_err(ProviderFailure::bad_response)?;
         let Some(text) = text else { return Ok(()) };
         self.pieces += 1;
+        if let (1, Some(call)) = (self.pieces, self.call) {
+            call.first_chunk();
+        }
         self.sink.progress(self.pieces, None, "chunks");
         if self.publish {
             if self.pieces == 1 {

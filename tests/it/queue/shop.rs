@@ -205,6 +205,14 @@ pub(crate) fn retry_after(delay: Duration) -> Verdict {
 
 /// A job that asks for nothing.
 pub(crate) fn plain(shard: &Shard) -> NewJob {
-    let spec = JobSpec { task: "chat".into(), model: None, provider: None, owner: None, stream: true, turn: None };
+    let spec = JobSpec {
+        task: "chat".into(),
+        model: None,
+        provider: None,
+        owner: None,
+        stream: true,
+        turn: None,
+        trace: None,
+    };
     NewJob::new(JobId::new(shard.clone()), spec, raw(r#"{"user":"hello"}"#))
 }

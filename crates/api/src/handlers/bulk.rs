@@ -21,6 +21,7 @@ use crate::app::App;
 use crate::error::{ApiError, ErrorObject};
 use crate::openapi::bodies;
 use crate::params::{By, Content};
+use crate::submit::trace::Sending;
 use crate::submit::{self, Booked, Form, Prepared};
 use crate::wire::Fields;
 use crate::wire::filter::Wanted;
@@ -69,6 +70,7 @@ impl Serialize for ItemResult {
     post,
     path = "/api/v1/jobs/batch",
     tag = "jobs",
+    params(bodies::Trace),
     request_body = bodies::Batch,
     responses(
         (status = 200, description = "one result per item, in their order", body = Results),
@@ -95,10 +97,16 @@ pub(crate) async fn submit(
     if !(1..=BATCH_MAX).contains(&jobs.len()) {
         return Err(ApiError::invalid("jobs", format!("must be 1 to {BATCH_MAX} jobs")));
     }
-    let prepared = jobs.into_iter().map(|job| submit::prepare(&app.config, &caller, job, None, Form::Json));
+    let sending = Sending::batch(&headers, jobs.len());
+    let prepared = jobs.into_iter().map(|job| {
+        let mut prepared = submit::prepare(&app.config, &caller, job, None, Form::Json)?;
+        sending.mark(&mut prepared.job);
+        Ok(prepared)
+    });
     // In order: of two items with one idempotency key, the first has it.
     let items = join_all(prepared.map(|item| judge(&app, item))).await;
     let results = enqueue(&app, items).await;
+    drop(sending);
     audit::submitted(&caller, results.iter().flatten().map(|(job, _)| &job.id));
     Ok(Json(Results { results: results.into_iter().map(ItemResult).collect() }))
 }

@@ -20,8 +20,9 @@ use utoipa::ToSchema;
 use crate::access::Caller;
 use crate::app::App;
 use crate::error::ApiError;
-use crate::openapi::bodies::{self, JobPath, Wait};
+use crate::openapi::bodies::{self, JobPath, Trace, Wait};
 use crate::params::{By, Content, Id, Pairs};
+use crate::submit::trace::Sending;
 use crate::submit::{self, Booked, Form, Prepared};
 use crate::upload::{self, Received, Stored};
 use crate::wire::filter::Listing;
@@ -45,6 +46,7 @@ const JOB_BYTES: usize = 1024;
         Wait,
         ("Idempotency-Key" = Option<String>, Header, description = "as `idempotency_key` in the body, kept 24 h",
             min_length = 1, max_length = 256),
+        Trace,
     ),
     request_body = bodies::Submit,
     responses(
@@ -68,9 +70,10 @@ pub(crate) async fn submit(
     let time = query.wait()?;
     let key = idempotency_key(&headers)?;
     let document = body::document(&content)?;
-    let prepared = submit::prepare(&app.config, &caller, document, key.as_deref(), Form::Json)?;
+    let mut prepared = submit::prepare(&app.config, &caller, document, key.as_deref(), Form::Json)?;
     drop(content);
-    submitted(&app, &caller, prepared, None, time).await
+    let sending = Sending::one(&headers, &mut prepared.job);
+    submitted(&app, &caller, prepared, None, time, sending).await
 }
 
 /// Uploads audio and submits its transcription.
@@ -85,6 +88,7 @@ pub(crate) async fn submit(
         Wait,
         ("Idempotency-Key" = Option<String>, Header, description = "as the field `idempotency_key`, kept 24 h",
             min_length = 1, max_length = 256),
+        Trace,
     ),
     request_body(content = bodies::Upload, content_type = "multipart/form-data"),
     responses(
@@ -110,7 +114,8 @@ pub(crate) async fn submit_upload(
     let Received { submit, stored } = upload::receive(&app, &headers, body).await?;
     let mut prepared = submit::prepare(&app.config, &caller, &submit, key.as_deref(), Form::Upload(stored.bytes()))?;
     stored.name(&mut prepared);
-    submitted(&app, &caller, prepared, Some(stored), time).await
+    let sending = Sending::one(&headers, &mut prepared.job);
+    submitted(&app, &caller, prepared, Some(stored), time, sending).await
 }
 
 /// Hands a submit to the queue and answers, at once or with the end of the job.
@@ -120,9 +125,11 @@ async fn submitted(
     mut prepared: Prepared,
     stored: Option<Stored>,
     time: Option<Duration>,
+    sending: Sending,
 ) -> Result<Response, ApiError> {
     let began = Instant::now();
     let accepted = accept(app, &mut prepared, stored, time.is_some()).await;
+    sending.end(accepted.as_ref().map(|(job, ..)| &job.id));
     let (job, news, known) = accepted.inspect_err(|error| {
         if error.cause().is_some() {
             metrics::submit_refused(&prepared.job.id.shard.pool, Refusal::Unavailable);

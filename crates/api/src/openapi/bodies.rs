@@ -17,6 +17,17 @@ pub(crate) struct Wait {
     wait: Option<String>,
 }
 
+/// The caller's trace.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Header)]
+pub(crate) struct Trace {
+    /// W3C Trace Context: the trace that the job goes on in. One that is not valid is ignored.
+    #[param(example = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")]
+    traceparent: Option<String>,
+    /// What tracing systems say beside it.
+    tracestate: Option<String>,
+}
+
 /// The job of a path.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Path)]

@@ -269,8 +269,15 @@ fn text(job: &str, run: u64, seq: u64) -> String {
 }
 
 fn new_job(id: JobId, delay: Duration) -> NewJob {
-    let spec =
-        JobSpec { task: "chat".into(), model: Some("m".into()), provider: None, owner: None, stream: true, turn: None };
+    let spec = JobSpec {
+        task: "chat".into(),
+        model: Some("m".into()),
+        provider: None,
+        owner: None,
+        stream: true,
+        turn: None,
+        trace: None,
+    };
     let input = RawValue::from_string(r#"{"user":"hello"}"#.into()).unwrap();
     // No step of the clock ends it.
     let long = Duration::from_secs(36_000);

@@ -9,7 +9,7 @@ use super::reader::join;
 
 const PREFIX: &str = "OVERSHOT__";
 /// Sections with keys, and sections with named sections in them.
-const PLAIN: [&str; 2] = ["worker", "retry"];
+const PLAIN: [&str; 3] = ["worker", "retry", "traces"];
 const NAMED: [&str; 4] = ["pools", "providers", "tasks", "tokens"];
 
 /// Puts every override of `env` into `table`, as text; what names nothing becomes a mistake.

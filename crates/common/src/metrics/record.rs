@@ -13,7 +13,8 @@ use super::{
     HTTP_REQUESTS, JOBS, LEASE_LOST, LIVE_WORKERS, OLDEST_QUEUED, PAUSED, PROMOTED, PROVIDER_BREAKER_STATE,
     PROVIDER_LIMIT, PROVIDER_LIMIT_RATIO, PROVIDER_LIMIT_USED, PROVIDER_UP, PRUNED, QUEUED_BYTES, QUEUED_JOBS,
     RECLAIMED, REDIS_ERRORS, REDIS_MAX_MEMORY, REDIS_RECONNECTS, REDIS_SCRIPT_MEAN, REDIS_SCRIPT_RATIO, REDIS_UP,
-    REDIS_USED_MEMORY, RETRIED, SETTLE_ABANDONED, SNOOZED, SUBMIT_REFUSED, WORKER_SLOTS, WORKER_SLOTS_BUSY,
+    REDIS_USED_MEMORY, RETRIED, SETTLE_ABANDONED, SNOOZED, SPANS_EXPORTED, SPANS_LOST, SUBMIT_REFUSED, WORKER_SLOTS,
+    WORKER_SLOTS_BUSY,
 };
 use crate::code::ErrorCode;
 use crate::config::ProviderConfig;
@@ -268,6 +269,11 @@ pub fn pruned(pool: &PoolName, count: u64) {
 pub fn http_request(status: u16, duration: Duration) {
     counter!(HTTP_REQUESTS, "status" => status.to_string()).increment(1);
     histogram!(HTTP_REQUEST_DURATION).record(duration);
+}
+
+/// A collector took so many spans, or did not.
+pub fn spans_exported(taken: bool, count: usize) {
+    counter!(if taken { SPANS_EXPORTED } else { SPANS_LOST }).increment(count as u64);
 }
 
 /// A timer of this process fired so late.

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use opentelemetry::trace::FutureExt as _;
 use overshot_common::task::embedding::Vectors;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::{Backend, Meter, Provider, ProviderFailure};
+use super::{Backend, Call, Meter, Provider, ProviderFailure};
 
 /// One batch of texts to embed.
 #[derive(Clone, Copy)]
@@ -78,6 +79,13 @@ impl Provider {
     ///
     /// Dropping the future closes the connection of this request.
     pub async fn embed(&self, request: EmbedRequest<'_>) -> Result<EmbedOutput, ProviderFailure> {
+        let Some(call) = Call::embed(self, request) else { return self.vectors(request).await };
+        let answered = Box::pin(self.vectors(request).with_context(call.context())).await;
+        call.embedded(&answered);
+        answered
+    }
+
+    async fn vectors(&self, request: EmbedRequest<'_>) -> Result<EmbedOutput, ProviderFailure> {
         let output = match &self.backend {
             Backend::OpenAi(client) => client.embed(request).await?,
             Backend::Ollama(client) => client.embed(request).await?,

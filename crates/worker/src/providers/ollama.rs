@@ -13,6 +13,7 @@ use reqwest::{Response, Url};
 use serde::Serialize;
 use tokio::time::{sleep, timeout};
 
+use super::call::traced;
 use super::openai::{self, errors, retry_after};
 use super::{ChatOutput, ChatRequest, Output, ProviderFailure, Then};
 use crate::tasks::Sink;
@@ -116,7 +117,7 @@ impl Client {
     /// Sends a request; an answer that is no success is classified.
     async fn post(&self, path: &str, body: &impl Serialize) -> Result<Response, ProviderFailure> {
         let body = serde_json::to_vec(body).expect("texts, numbers and JSON values always serialize");
-        let sent = self.http.post(format!("{}/api/{path}", self.base)).body(body).send().await;
+        let sent = traced(self.http.post(format!("{}/api/{path}", self.base)).body(body)).send().await;
         let response = sent.map_err(|error| errors::unreachable(&error))?;
         if response.status().is_success() { Ok(response) } else { Err(refusal(response).await) }
     }

@@ -12,6 +12,7 @@ use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValu
 use reqwest::{Response, Url};
 use tokio::time::timeout;
 
+use super::call::traced;
 use super::{ChatOutput, Output, ProviderFailure};
 use crate::tasks::Sink;
 
@@ -77,8 +78,8 @@ impl Client {
 
     async fn call<S: Sink>(&self, body: &RequestBody, output: Output<'_, S>) -> Result<ChatOutput, ProviderFailure> {
         let body = serde_json::to_vec(body).expect("names and JSON values always serialize");
-        let response =
-            self.http.post(self.url.clone()).body(body).send().await.map_err(|error| errors::unreachable(&error))?;
+        let request = traced(self.http.post(self.url.clone()).body(body));
+        let response = request.send().await.map_err(|error| errors::unreachable(&error))?;
         if !response.status().is_success() {
             return Err(refusal(response).await);
         }

@@ -1,9 +1,10 @@
 //! What a provider makes of audio.
 
+use opentelemetry::trace::FutureExt as _;
 use overshot_common::code::ErrorCode;
 use overshot_common::task::transcription::Transcription;
 
-use super::{Backend, Meter, Provider, ProviderFailure};
+use super::{Backend, Call, Meter, Provider, ProviderFailure};
 use crate::audio::Audio;
 
 /// What a provider is asked to write down.
@@ -67,6 +68,13 @@ impl Provider {
     ///
     /// Dropping the future closes the connection of this request.
     pub async fn transcribe(&self, request: &TranscriptionRequest<'_>) -> Result<Transcript, ProviderFailure> {
+        let Some(call) = Call::transcribe(self, request.model) else { return self.listen(request).await };
+        let answered = Box::pin(self.listen(request).with_context(call.context())).await;
+        call.transcribed(&answered);
+        answered
+    }
+
+    async fn listen(&self, request: &TranscriptionRequest<'_>) -> Result<Transcript, ProviderFailure> {
         match &self.backend {
             Backend::OpenAi(client) => client.transcribe(request).await,
             // Ollama has none.

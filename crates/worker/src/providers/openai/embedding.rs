@@ -18,6 +18,7 @@ use tokio::time::timeout;
 
 use super::errors::{self, ProviderError};
 use super::{Client, broken, refusal};
+use crate::providers::call::traced;
 use crate::providers::{EmbedOutput, EmbedRequest, EmbedUsage, ProviderFailure};
 
 /// The most that an answer may hold, its envelope aside: 8 192 numbers per text, at 16 bytes each.
@@ -52,7 +53,7 @@ impl Client {
     async fn ask(&self, request: EmbedRequest<'_>, base64: bool) -> Result<EmbedOutput, ProviderFailure> {
         let body = serde_json::to_vec(&Body { request, base64 }).expect("texts and JSON values always serialize");
         let call = self.http.post(self.embeddings.clone()).header(ACCEPT, HeaderValue::from_static("application/json"));
-        let response = call.body(body).send().await.map_err(|error| errors::unreachable(&error))?;
+        let response = traced(call.body(body)).send().await.map_err(|error| errors::unreachable(&error))?;
         if !response.status().is_success() {
             return Err(refusal(response).await);
         }

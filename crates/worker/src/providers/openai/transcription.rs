@@ -12,6 +12,7 @@ use tokio::time::timeout;
 
 use super::errors::ProviderError;
 use super::{Client, broken, errors, read_error, retry_after};
+use crate::providers::call::traced;
 use crate::providers::{ProviderFailure, Spoken, Transcript, TranscriptionRequest};
 
 /// The most that an answer may hold.
@@ -104,7 +105,7 @@ impl Client {
         let other = |failure| Refused { failure, form: Blame::Other };
         let call = self.http.post(self.transcriptions.clone()).multipart(form(request, format));
         let call = call.header(ACCEPT, HeaderValue::from_static("application/json"));
-        let response = call.send().await.map_err(|error| other(errors::unreachable(&error)))?;
+        let response = traced(call).send().await.map_err(|error| other(errors::unreachable(&error)))?;
         if response.status().is_success() {
             return read(response).await.map_err(other);
         }
