@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use support::{Fleet, FleetOptions, OpenAiStub, Reply, assert_eventually};
+use support::{Client, Fleet, FleetOptions, OpenAiStub, Reply, assert_eventually};
 use tokio::sync::Semaphore;
 
 use crate::settings::{chat, chat_with, stubbed_all};
@@ -42,6 +42,17 @@ async fn by_status(fleet: &Fleet, status: &str) -> u64 {
     fleet.client.get("/api/v1/pools/chat").await.json["by_status"][status].as_u64().unwrap()
 }
 
+/// How often its workers have told Redis of their providers.
+async fn reports(fleet: &mut Fleet) -> u64 {
+    let mut count = 0;
+    for worker in &mut fleet.workers {
+        let page = Client::new(&worker.address().await, None).get("/metrics").await.text;
+        let line = "overshot_redis_call_duration_seconds_count{script=\"provider_report\"} ";
+        count += page.lines().find_map(|found| found.strip_prefix(line)).unwrap().parse::<u64>().unwrap();
+    }
+    count
+}
+
 fn attempts(jobs: &[Value]) -> u64 {
     jobs.iter().map(|job| job["attempts"].as_u64().unwrap()).sum()
 }
@@ -50,12 +61,15 @@ fn attempts(jobs: &[Value]) -> u64 {
 async fn jobs_for_a_provider_known_to_be_down_wait_in_the_store_and_use_no_attempt() {
     let mut stub = OpenAiStub::start().await;
     stub.kill();
-    let fleet = FleetOptions::new(config(&[("a", &stub)], BREAKER, "")).workers(2).start().await;
+    let mut fleet = FleetOptions::new(config(&[("a", &stub)], BREAKER, "")).workers(2).start().await;
     // The first worker's check has found it down.
     let first = submit(&fleet, 1, &json!({ "max_attempts": 5 })).await;
     assert_eventually!(by_status(&fleet, "queued").await + by_status(&fleet, "retrying").await == 1);
     let ids = submit(&fleet, 20, &json!({ "max_attempts": 2 })).await;
+    let before = reports(&mut fleet).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
+    let reports = reports(&mut fleet).await - before;
+    assert!((1..60).contains(&reports), "{reports} reports of two workers in two seconds on what does not change");
     assert_eq!(by_status(&fleet, "queued").await + by_status(&fleet, "retrying").await, 21);
     stub.revive().await;
     let jobs = all_completed(&fleet, &ids).await;

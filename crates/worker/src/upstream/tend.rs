@@ -89,7 +89,8 @@ impl Upstream {
             if due {
                 self.look_if_awake();
             }
-            let changes = self.lock_view().next_change(now);
+            // What is over already lies before now in the view, and after the time at which this round began.
+            let changes = self.lock_view().next_change(Instant::now());
             next = changes.map_or(next, |change| next.min(change));
             due = tokio::select! {
                 () = sleep_until(next) => {
