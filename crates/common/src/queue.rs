@@ -191,14 +191,22 @@ impl Queue {
     /// Publishes what became of jobs that somebody watches, as `watched` of the scripts names them. Best effort: readers
     /// re-read the record every 2 s.
     fn announce(&self, shard: &Shard, watched: Value) -> Result<(), Error> {
-        let mut names = Vec::<Value>::from_redis_value(watched)?;
+        self.announce_with(shard, watched, Vec::new)
+    }
+
+    /// As [`Queue::announce`], of a script that does not send back the ids which its caller knows (`watched_beside`).
+    fn announce_with(&self, shard: &Shard, watched: Value, known: impl FnOnce() -> Vec<LocalId>) -> Result<(), Error> {
+        let names = Vec::<Value>::from_redis_value(watched)?;
         if names.is_empty() {
             return Ok(());
         }
         let unsure = matches!(&names[0], Value::BulkString(mark) if mark == b"?");
+        let mut ids = if unsure { known() } else { Vec::new() };
+        ids.extend(names.iter().skip(usize::from(unsure)).filter_map(|id| parse_id(id).ok()));
+        ids.sort_unstable();
+        ids.dedup();
         let (queue, shard) = (self.clone(), shard.clone());
         tokio::spawn(async move {
-            let ids = names.drain(usize::from(unsure)..).filter_map(|id| parse_id(id).ok()).collect();
             let watched = if unsure { queue.watched(&shard, ids).await } else { Ok(ids) };
             // At the same time: calls that are under way together share their way to Redis and back.
             let announce = async |local| {
@@ -239,11 +247,12 @@ impl Queue {
 
 /// Reads a list of ids that a script returned.
 fn parse_ids(value: Value) -> Result<Vec<LocalId>, Error> {
-    Vec::<Value>::from_redis_value(value)?.into_iter().map(parse_id).collect()
+    Vec::<Value>::from_redis_value(value)?.iter().map(parse_id).collect()
 }
 
-fn parse_id(value: Value) -> Result<LocalId, Error> {
-    String::from_redis_value(value)?.parse().map_err(Error::corrupt)
+fn parse_id(value: &Value) -> Result<LocalId, Error> {
+    let Value::BulkString(text) = value else { return Err(Error::corrupt("an id that is no text")) };
+    str::from_utf8(text).map_err(Error::corrupt)?.parse().map_err(Error::corrupt)
 }
 
 /// Reads a script's reply of exactly `N` parts.

@@ -6,16 +6,8 @@
 pub(super) type Table = &'static [(&'static str, u64)];
 
 /// Enqueue of 100 plain jobs, with one call.
-pub(super) const ENQUEUE_100: Table = &[
-    ("evalsha", 1),
-    ("exists", 100),
-    ("hmget", 1),
-    ("hset", 101),
-    ("llen", 1),
-    ("time", 1),
-    ("xadd", 100),
-    ("zadd", 1),
-];
+pub(super) const ENQUEUE_100: Table =
+    &[("evalsha", 1), ("exists", 1), ("hmget", 1), ("hset", 101), ("llen", 1), ("time", 1), ("xadd", 100), ("zadd", 1)];
 /// Claim of 100 plain jobs, with one call.
 pub(super) const CLAIM_100: Table = &[
     ("evalsha", 1),
@@ -39,7 +31,8 @@ pub(super) const SETTLE_100: Table = &[
     ("rpush", 1),
     ("time", 1),
     ("xack", 1),
-    ("xdel", 1),
+    ("xpending", 1),
+    ("xtrim", 1),
     ("zadd", 2),
     ("zrem", 2),
 ];
@@ -88,11 +81,22 @@ pub(super) const SETTLE_1: Table = &[
 pub(super) const BEYOND_PLAIN_OWNER_SHARED: Table = &[("zadd", 2)];
 /// The same, with an owner's reference for each.
 pub(super) const BEYOND_PLAIN_OWNER_EACH: Table = &[("zadd", 101)];
-/// The same, with a concurrency key for each.
-pub(super) const BEYOND_PLAIN_KEY_EACH: Table =
-    &[("del", 99), ("get", 299), ("hget", 99), ("set", 100), ("zadd", 100), ("zpopmin", 99)];
+/// The same, with a concurrency key for each. The script for jobs that are not plain is loaded; one plain job among them is filed
+/// in its own way.
+pub(super) const BEYOND_PLAIN_KEY_EACH: Table = &[
+    ("del", 99),
+    ("eval", 1),
+    ("get", 299),
+    ("hget", 99),
+    ("set", 100),
+    ("xack", 1),
+    ("xdel", 2),
+    ("zadd", 101),
+    ("zpopmin", 99),
+    ("zrem", 2),
+];
 /// The same, with a deadline of their own.
-pub(super) const BEYOND_PLAIN_DEADLINE: Table = &[("zadd", 100), ("zrem", 99)];
+pub(super) const BEYOND_PLAIN_DEADLINE: Table = &[("eval", 1), ("zadd", 100), ("zrem", 99)];
 
 /// Settle of three plain jobs, of which one is watched.
 pub(super) const SETTLE_3_WATCHED_1: Table = &[

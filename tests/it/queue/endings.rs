@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use overshot_common::code::ErrorCode;
 use overshot_common::job::{OnConflict, Status};
-use overshot_common::queue::{Annotated, Cancelled, Filter, NewJob, Renewal, Retried, Settled, Verdict};
+use overshot_common::queue::{Annotated, Cancelled, Filter, NewJob, Renewal, Retried, Settled, Settlement, Verdict};
 use redis::AsyncCommands as _;
 
 use super::shop::{Shop, done, error, held, raw, retry_after};
@@ -198,4 +198,49 @@ async fn metadata_is_merged_in_any_status_up_to_its_limit() {
     assert_eq!(shop.queue.annotate(&id, &[set("c", Some(""))], 1).await.unwrap(), Annotated::TooMany);
     shop.queue.annotate(&id, &[set("b", None)], 16).await.unwrap();
     assert!(shop.get(&id).await.metadata.is_empty());
+}
+
+/// The jobs whose entries stand in the stream of the normal priority, in its order.
+async fn in_stream(shop: &mut Shop) -> Vec<String> {
+    let entries: Vec<(String, Vec<(String, String)>)> = shop
+        .redis
+        .xrange_all::<_, redis::Value>(shop.key("q:normal"))
+        .await
+        .map(redis::from_redis_value)
+        .unwrap()
+        .unwrap();
+    entries.into_iter().map(|(_, mut fields)| fields.remove(0).1).collect()
+}
+
+#[tokio::test]
+async fn of_many_that_end_at_once_only_their_own_entries_go() {
+    let mut shop = Shop::open().await;
+    let jobs: Vec<_> = (0..130).map(|_| shop.job()).collect();
+    shop.queue.enqueue(&shop.shard, Shop::limits(), &jobs).await.unwrap();
+    let mut held_jobs = Vec::new();
+    for worker in ["a", "b", "c"] {
+        held_jobs.extend(shop.claim_as(worker, 40).await.jobs);
+    }
+    // Ten wait; of those that run, what ends together is, one after the other: some behind others that still run, all but one at
+    // the front, and the rest, last ones first.
+    let rounds: [fn(usize) -> bool; 3] =
+        [|place| place >= 40 && place % 3 != 0, |place| place < 40 && place != 7, |place| place == 7 || place % 3 == 0];
+    let mut left: Vec<usize> = (0..held_jobs.len()).collect();
+    for ends in rounds {
+        let (ended, running): (Vec<usize>, Vec<usize>) = left.iter().partition(|place| ends(**place));
+        let settlements = ended.iter().rev().map(|place| Settlement {
+            held: held(&held_jobs[*place]),
+            verdict: done(),
+            provider: None,
+            partial: None,
+        });
+        let (answers, _) = shop.queue.settle(&shop.shard, &settlements.collect::<Vec<_>>()).await.unwrap();
+        assert!(answers.iter().all(|answer| *answer == Settled::Now(Status::Completed)), "{answers:?}");
+        let mut expected: Vec<&str> = running.iter().map(|place| held_jobs[*place].id.local.as_str()).collect();
+        expected.extend(jobs[120..].iter().map(|job| job.id.local.as_str()));
+        assert_eq!(in_stream(&mut shop).await, expected);
+        left = running;
+    }
+    assert_eq!(left.len(), 0);
+    assert_eq!(shop.claim_as("a", 100).await.jobs.len(), 10, "what waited is still there");
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use overshot_common::job::Status;
-use overshot_common::queue::{Error, Renewal, Settled, Submitted};
+use overshot_common::queue::{Error, Renewal, Settled, Settlement, Submitted};
 use redis::AsyncCommands as _;
 
 use super::shop::{LEASE, Shop, done, held};
@@ -146,4 +146,25 @@ async fn a_submit_that_failed_half_way_is_not_lost_and_not_doubled() {
     shop.queue.audit(&shop.shard, Duration::ZERO, true).await.unwrap();
     assert_eq!(shop.claim_one("w").await.id, job.id);
     assert_eq!(shop.claim_as("w", 10).await.jobs.len(), 0);
+}
+
+#[tokio::test]
+async fn many_that_end_after_their_stream_was_deleted_end_all_the_same() {
+    for deleted in ["DEL", "XGROUP"] {
+        let mut shop = Shop::open().await;
+        let ids: Vec<_> = (0..20).map(|_| shop.job()).collect();
+        shop.queue.enqueue(&shop.shard, Shop::limits(), &ids).await.unwrap();
+        let jobs = shop.claim_as("w", 20).await.jobs;
+        let mut delete = redis::cmd(deleted);
+        match deleted {
+            "DEL" => delete.arg(shop.key("q:normal")),
+            _ => delete.arg("DESTROY").arg(shop.key("q:normal")).arg("workers"),
+        };
+        let (): () = delete.query_async(&mut shop.redis).await.unwrap();
+        let settlements =
+            jobs.iter().map(|job| Settlement { held: held(job), verdict: done(), provider: None, partial: None });
+        let (answers, _) = shop.queue.settle(&shop.shard, &settlements.collect::<Vec<_>>()).await.unwrap();
+        assert_eq!(answers, vec![Settled::Now(Status::Completed); 20], "{deleted}");
+        assert_eq!(shop.redis.xlen::<_, u64>(shop.key("q:normal")).await.unwrap(), 0, "{deleted}");
+    }
 }

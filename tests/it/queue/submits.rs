@@ -1,9 +1,12 @@
 //! Accepting jobs: order, priorities, limits, idempotency, schedules.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use overshot_common::job::{Priority, Status};
+use overshot_common::job::{OnConflict, Owner, Priority, Status};
 use overshot_common::queue::{Limits, NewJob, Reservation, Submitted};
+
+use redis::AsyncCommands as _;
 
 use super::shop::{LIVENESS, Shop, done, worker_id};
 
@@ -178,4 +181,62 @@ async fn a_worker_that_says_goodbye_is_off_the_list() {
     assert_eq!(shop.numbers().await.live_workers, 1);
     assert!(shop.queue.leave(&shop.shard, &worker_id("w")).await.unwrap());
     assert_eq!(shop.numbers().await.live_workers, 0);
+}
+
+#[tokio::test]
+async fn an_id_that_comes_twice_in_one_call_is_one_job() {
+    for with_others in [None, Some(OnConflict::Reject)] {
+        let mut shop = Shop::open().await;
+        let (job, other) = (shop.job(), shop.job());
+        let mut jobs = vec![job.clone(), job, other];
+        jobs.extend(with_others.map(|on_conflict| shop.keyed("k", on_conflict)));
+        let answers = shop.queue.enqueue(&shop.shard, Shop::limits(), &jobs).await.unwrap();
+        assert!(
+            matches!(answers[..3], [Submitted::Accepted(_), Submitted::Exists, Submitted::Accepted(_)]),
+            "{answers:?}"
+        );
+        assert_eq!(shop.claim_as("w", 10).await.jobs.len(), jobs.len() - 1);
+    }
+}
+
+/// Everything in Redis, by key; of a job's state, what stands before the ticket.
+async fn everything(shop: &mut Shop) -> BTreeMap<String, String> {
+    let keys: Vec<String> = redis::cmd("KEYS").arg("*").query_async(&mut shop.redis).await.unwrap();
+    let mut all = BTreeMap::new();
+    for key in keys.into_iter().filter(|key| !key.contains(":q:")) {
+        let kind: String = redis::cmd("TYPE").arg(&key).query_async(&mut shop.redis).await.unwrap();
+        let content = match kind.as_str() {
+            "hash" => {
+                let mut fields: BTreeMap<String, Vec<u8>> = shop.redis.hgetall(&key).await.unwrap();
+                fields.entry("s".to_owned()).and_modify(|state| state.truncate(80));
+                format!("{fields:?}")
+            }
+            "zset" => {
+                format!("{:?}", shop.redis.zrange_withscores::<_, Vec<(String, f64)>>(&key, 0, -1).await.unwrap())
+            }
+            "list" => format!("{:?}", shop.redis.lrange::<_, Vec<String>>(&key, 0, -1).await.unwrap()),
+            _ => kind,
+        };
+        all.insert(key, content);
+    }
+    all
+}
+
+#[tokio::test]
+async fn a_plain_job_is_stored_the_same_whichever_script_takes_it() {
+    let (mut alone, mut beside) = (Shop::open().await, Shop::open().await);
+    let owner = Owner { service: "s".into(), reference: "r".into(), agent: Some("a".into()) };
+    let large = format!(r#"{{"user":"{}"}}"#, "x".repeat(70_000));
+    let mut jobs: Vec<NewJob> = [Priority::High, Priority::Normal, Priority::Normal, Priority::Low]
+        .map(|priority| NewJob { priority, queue_timeout: Duration::from_secs(77), ..alone.job() })
+        .into();
+    jobs[0].spec.owner = Some(owner);
+    jobs[1].metadata.insert("a".into(), "b".into());
+    jobs[2].input = serde_json::value::RawValue::from_string(large).unwrap();
+    alone.queue.enqueue(&alone.shard, Shop::limits(), &jobs).await.unwrap();
+    // One that is refused makes the whole call one of any jobs.
+    jobs.push(NewJob { fail_fast: true, ..alone.job() });
+    let answers = beside.queue.enqueue(&beside.shard, Shop::limits(), &jobs).await.unwrap();
+    assert!(matches!(answers[4], Submitted::NoLiveWorker), "{answers:?}");
+    assert_eq!(everything(&mut alone).await, everything(&mut beside).await);
 }

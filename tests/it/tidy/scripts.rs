@@ -59,13 +59,17 @@ fn every_script_is_one_that_the_queue_loads() {
 }
 
 #[test]
-fn no_stream_of_jobs_is_trimmed() {
+fn no_stream_of_jobs_is_trimmed_of_what_nobody_read() {
     let sources = files(SCRIPTS, ".lua").into_iter().chain(files("crates/common/src", ".rs"));
     // What takes guards out for a test names them.
     let sources = sources.filter(|path| !path.ends_with("scripts/sabotage.rs"));
     let trims = |path: &PathBuf| {
         let text = read(path);
-        text.contains("XTRIM") || (text.contains("MAXLEN") && name(path) != "publish")
+        // Up to an entry that was settled, before which nothing runs: see `drop_all` there.
+        let trims = text.matches("XTRIM").count() > text.matches("'XTRIM', name, 'MINID', '='").count();
+        trims
+            || (text.contains("XTRIM") && name(path) != "settle")
+            || (text.contains("MAXLEN") && name(path) != "publish")
     };
     let offenders: Vec<_> = sources.filter(trims).map(|path| path.display().to_string()).collect();
     none(&offenders, "only the chunks of publish.lua have a cap");

@@ -83,6 +83,7 @@ macro_rules! scripts {
 // `allow-oom`: what frees memory or ends running work goes on when Redis is full; what accepts new work does not.
 scripts! {
     enqueue: "";
+    enqueue_plain: "";
     reserve: "";
     unreserve: "allow-oom";
     store: "";

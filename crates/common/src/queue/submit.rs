@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 
 use super::error::Error;
 use super::record::{Facts, INLINE, State, Stored};
+use super::scripts::Script;
 use super::tallies::Labels;
 use super::{Queue, audio, keys, ms, parts};
 use crate::config::Durability;
@@ -148,10 +149,12 @@ impl Queue {
 
     async fn enqueue_durably(&self, shard: &Shard, limits: Limits, jobs: &[NewJob]) -> Result<Vec<Submitted>, Error> {
         let facts: Vec<Vec<Facts>> = batches(jobs).map(|jobs| jobs.iter().map(NewJob::facts).collect()).collect();
-        let script = &self.inner.scripts.enqueue;
+        // The same for all of them: a script that is not there is loaded once.
+        let form = Form::of(jobs);
+        let script = self.script(form);
         let commands = batches(jobs).zip(&facts).map(|(jobs, facts)| {
             let mut command = script.command(shard);
-            arguments(&mut command, limits, jobs, facts);
+            form.arguments(&mut command, limits, jobs, facts);
             command
         });
         let commands: Vec<_> = commands.collect();
@@ -174,9 +177,16 @@ impl Queue {
 
     async fn enqueue_batch(&self, shard: &Shard, limits: Limits, jobs: &[NewJob]) -> Result<Vec<Submitted>, Error> {
         let facts: Vec<Facts> = jobs.iter().map(NewJob::facts).collect();
-        let script = &self.inner.scripts.enqueue;
-        let reply = self.run(script, shard, |command| arguments(command, limits, jobs, &facts)).await?;
-        self.answers(reply, shard, jobs, facts)
+        let form = Form::of(jobs);
+        let send = self.run(self.script(form), shard, |command| form.arguments(command, limits, jobs, &facts));
+        self.answers(send.await?, shard, jobs, facts)
+    }
+
+    fn script(&self, form: Form) -> &Script {
+        match form {
+            Form::Plain => &self.inner.scripts.enqueue_plain,
+            Form::Any => &self.inner.scripts.enqueue,
+        }
     }
 
     /// Reads the reply of `enqueue`.
@@ -187,8 +197,13 @@ impl Queue {
         jobs: &[NewJob],
         facts: Vec<Facts>,
     ) -> Result<Vec<Submitted>, Error> {
-        let [now, replies, watched] = parts(reply)?;
-        self.announce(shard, watched)?;
+        let mut reply = Vec::<Value>::from_redis_value(reply)?.into_iter();
+        let mut next = || reply.next().ok_or_else(|| Error::corrupt("a short reply of enqueue"));
+        let (now, replies) = (next()?, next()?);
+        // Plain jobs touch no others.
+        if let Ok(watched) = next() {
+            self.announce(shard, watched)?;
+        }
         let (now, replies) = (u64::from_redis_value(now)?, Vec::<Value>::from_redis_value(replies)?);
         let jobs = jobs.iter().zip(facts);
         replies.into_iter().zip(jobs).map(|(reply, (job, facts))| answer(reply, now, shard, job, facts)).collect()
@@ -238,6 +253,24 @@ impl NewJob {
             tags: self.tags(),
             spec: serde_json::to_string(&self.spec).expect("texts always serialize"),
         }
+    }
+
+    /// Whether it is due now and has nothing of its own: see `scripts/enqueue_plain.lua`.
+    fn is_plain(&self) -> bool {
+        let Self { run_at, delay, own_deadline, concurrency_key, fail_fast, audio_bytes, .. } = self;
+        let due = run_at.is_none() && delay.is_zero();
+        due && self.spec.turn.is_none() && concurrency_key.is_none() && !(*own_deadline || *fail_fast) && *audio_bytes == 0
+    }
+
+    /// What the script for plain jobs needs to make the state: `PLAN` of `scripts/enqueue_plain.lua`.
+    fn plain_plan(&self, stage: u8, service: u8) -> [u8; 17] {
+        let mut plan = [0; 17];
+        plan[0] = self.priority.number();
+        plan[1..6].copy_from_slice(&ms(self.result_ttl).to_be_bytes()[3..]);
+        plan[6..10].copy_from_slice(&self.bytes().to_be_bytes()[4..]);
+        plan[10..15].copy_from_slice(&ms(self.queue_timeout).to_be_bytes()[3..]);
+        plan[15..].copy_from_slice(&[stage, service]);
+        plan
     }
 
     /// What the script needs to make the state: `PLAN` of `scripts/enqueue.lua`.
@@ -295,23 +328,44 @@ impl NewJob {
     }
 }
 
-/// Adds what `enqueue` takes.
-fn arguments(command: &mut Cmd, limits: Limits, jobs: &[NewJob], facts: &[Facts]) {
-    let (stages, services) = (Labels::stages(jobs), Labels::services(jobs));
-    command.arg(limits.max_queued).arg(limits.max_queued_bytes).arg(ms(limits.liveness));
-    command.arg(&stages.lines).arg(&services.lines);
-    for (place, (job, facts)) in jobs.iter().zip(facts).enumerate() {
-        let input = job.input.get();
-        let (inline, larger) = if input.len() > INLINE { ("", input) } else { (input, "") };
-        command
-            .arg(job.id.local.as_str())
-            .arg(&job.plan(stages.numbers[place], services.numbers[place])[..])
-            .arg(facts.encode(inline))
-            .arg(larger);
-        if job.metadata.is_empty() {
-            command.arg("");
-        } else {
-            command.arg(serde_json::to_string(&job.metadata).expect("texts always serialize"));
+/// Which script takes the jobs of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// `enqueue_plain`.
+    Plain,
+    /// `enqueue`.
+    Any,
+}
+
+impl Form {
+    fn of(jobs: &[NewJob]) -> Self {
+        if jobs.iter().all(NewJob::is_plain) { Self::Plain } else { Self::Any }
+    }
+
+    /// Adds what the script takes.
+    fn arguments(self, command: &mut Cmd, limits: Limits, jobs: &[NewJob], facts: &[Facts]) {
+        let (stages, services) = (Labels::stages(jobs), Labels::services(jobs));
+        command.arg(limits.max_queued).arg(limits.max_queued_bytes);
+        if self == Self::Any {
+            command.arg(ms(limits.liveness));
+        }
+        command.arg(&stages.lines).arg(&services.lines);
+        for (place, (job, facts)) in jobs.iter().zip(facts).enumerate() {
+            let input = job.input.get();
+            let (inline, larger) = if input.len() > INLINE { ("", input) } else { (input, "") };
+            command.arg(job.id.local.as_str());
+            let (stage, service) = (stages.numbers[place], services.numbers[place]);
+            match self {
+                Self::Plain if facts.tags.is_empty() => command.arg(&job.plain_plan(stage, service)[..]),
+                Self::Plain => command.arg([&job.plain_plan(stage, service)[..], facts.tags.as_bytes()].concat()),
+                Self::Any => command.arg(&job.plan(stage, service)[..]),
+            };
+            command.arg(facts.encode(inline)).arg(larger);
+            if job.metadata.is_empty() {
+                command.arg("");
+            } else {
+                command.arg(serde_json::to_string(&job.metadata).expect("texts always serialize"));
+            }
         }
     }
 }

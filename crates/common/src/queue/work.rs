@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use super::error::Error;
 use super::record::{Facts, State, input, json};
-use super::{Queue, ms, parts};
+use super::{Queue, ms, parse_id, parts};
 use crate::ids::{Grant, JobId, LocalId, Shard, WorkerId};
 use crate::job::{JobError, JobSpec, Phase, Progress, Status};
 
@@ -23,11 +23,14 @@ pub struct Claim {
     pub paused: bool,
 }
 
+/// Values that a claim returns for each job.
+const VALUES_PER_JOB: usize = 4;
+
 /// What a claim brought, its jobs not read yet.
 #[derive(Debug)]
 pub struct Taken {
     shard: Shard,
-    jobs: Vec<Value>,
+    values: Vec<Value>,
     /// Whether more may be waiting.
     pub more: bool,
     /// Whether the pool is paused.
@@ -37,12 +40,14 @@ pub struct Taken {
 impl Taken {
     /// How many jobs it brought.
     pub fn count(&self) -> usize {
-        self.jobs.len()
+        self.values.len() / VALUES_PER_JOB
     }
 
     /// The jobs that the worker now holds.
     pub fn read(self) -> Result<Vec<ClaimedJob>, Error> {
-        self.jobs.into_iter().map(|job| claimed(&self.shard, job)).collect()
+        let count = self.count();
+        let mut values = self.values.into_iter();
+        (0..count).map(|_| claimed(&self.shard, &mut values)).collect()
     }
 }
 
@@ -206,11 +211,13 @@ impl Queue {
                 command.arg(label).arg(model);
             }
         });
-        let [state, jobs, watched] = parts(reply.await?)?;
-        self.announce(shard, watched)?;
+        let [state, values, watched] = parts(reply.await?)?;
         let state = u8::from_redis_value(state)?;
-        let jobs = Vec::<Value>::from_redis_value(jobs)?;
-        Ok(Taken { shard: shard.clone(), jobs, more: state == 1, paused: state == 2 })
+        let values = Vec::<Value>::from_redis_value(values)?;
+        self.announce_with(shard, watched, || {
+            values.iter().step_by(VALUES_PER_JOB).filter_map(|id| parse_id(id).ok()).collect()
+        })?;
+        Ok(Taken { shard: shard.clone(), values, more: state == 1, paused: state == 2 })
     }
 
     /// Beats for `worker`, renews the leases of the jobs it lists, and names, where `audit` is set, those that it holds
@@ -272,12 +279,13 @@ impl Queue {
                     Verdict::Retry(error, delay) => (3, ms(*delay), to_json(error), kept),
                     Verdict::Cancelled(error) => (4, 0, to_json(error), kept),
                 };
+                let how = format!("{outcome} {delay} {}", provider.as_deref().unwrap_or_default());
                 command.arg(held.id.local.as_str()).arg(held.grant.as_str());
-                command.arg(outcome).arg(delay).arg(error).arg(result).arg(provider.as_deref().unwrap_or_default());
+                command.arg(how).arg(error).arg(result);
             }
         });
         let [replies, watched, next_due] = parts(reply.await?)?;
-        self.announce(shard, watched)?;
+        self.announce_with(shard, watched, || settlements.iter().map(|settlement| settlement.held.id.local).collect())?;
         Ok((settled(replies)?, Some(u64::from_redis_value(next_due)?).filter(|due| *due > 0)))
     }
 
@@ -320,11 +328,10 @@ impl Queue {
     }
 }
 
-fn claimed(shard: &Shard, value: Value) -> Result<ClaimedJob, Error> {
-    let mut fields = Vec::<Value>::from_redis_value(value)?.into_iter();
-    let mut next = || fields.next().ok_or_else(|| Error::corrupt("a short reply of claim"));
+fn claimed(shard: &Shard, values: &mut impl Iterator<Item = Value>) -> Result<ClaimedJob, Error> {
+    let mut next = || values.next().ok_or_else(|| Error::corrupt("a short reply of claim"));
     let (id, state, facts) = (next()?, Vec::<u8>::from_redis_value(next()?)?, Vec::<u8>::from_redis_value(next()?)?);
-    let medium = next().ok().map(Option::<Vec<u8>>::from_redis_value).transpose()?.flatten();
+    let medium = Option::<Vec<u8>>::from_redis_value(next()?)?;
     let (state, _) = State::<&str>::decode(&state)?;
     let (facts, inline) = Facts::<&str>::decode(&facts)?;
     let local: LocalId = String::from_redis_value(id)?.parse().map_err(Error::corrupt)?;

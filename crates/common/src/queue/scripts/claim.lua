@@ -1,18 +1,20 @@
 -- claim: gives a worker waiting jobs, each under a new grant.
 -- ARGV[1] worker   ARGV[2] nonce of this call   ARGV[3] most jobs   ARGV[4] lease, ms
 -- Then, in a pool that drains by model, whose turn it is: a label under which jobs wait, the model that is to run, …
--- Returns { state, jobs, watched ids }: state 0 nothing left, 1 there may be more, 2 paused;
---   a job is { id, state, facts with a small input, an input of medium size or nil }
+-- Returns { state, jobs, watched ids }: state 0 nothing left, 1 there may be more, 2 paused; of each job, one after the other
+--   (a table of its own would cost more than all four): id, state, facts with a small input, an input of medium size or false
 -- Atomic because entry, grant and lease must agree. The same nonce gets the same jobs again.
 local worker, nonce, most, lease_end = ARGV[1], ARGV[2], tonumber(ARGV[3]), text(now + tonumber(ARGV[4]))
 local jobs, taken = {}, 0
+local ids = { nonce }
 local first_grant = text(now) .. '.' .. nonce
 
 local function deliver(id, bytes, state, facts)
-  local input = bytes > INLINE and bytes <= LARGE and redis.call('HGET', RECORD .. id, 'i') or nil
+  local at = 4 * taken
   taken = taken + 1
-  jobs[taken] = { id, state, facts, input }
-  touched[#touched + 1] = id
+  ids[taken + 1] = id
+  jobs[at + 1], jobs[at + 2], jobs[at + 3] = id, state, facts
+  jobs[at + 4] = bytes > INLINE and bytes <= LARGE and redis.call('HGET', RECORD .. id, 'i')
 end
 
 local replayed = redis.call('HGET', base .. ':claims', worker)
@@ -39,23 +41,27 @@ local waiting, running = {}, {}
 for lane = 1, 3 do
   waiting[lane], running[lane] = head(QUEUED, lane, 0, 0), head(RUNNING, lane, 1, 1)
 end
+local plain, plain_bytes, leases = { 0, 0, 0 }, 0, batch_of('ZADD', ':leases')
 local times = now_packed .. now_packed .. now_packed .. NO_TIME .. NO_TIME .. NO_TIME
 local texts_behind = '\0' .. first_grant .. '\0' .. worker .. '\0\0'
 
--- False where it is not such a job.
+-- False where it is not such a job; the lanes of those that were claimed before have none.
 local function take_first(lane, entry, id, name, state, facts)
-  if string.sub(state, 1, 12) ~= waiting[lane] or string.sub(state, AT_TEXTS) ~= entry .. '\0\0\0\0' then
+  -- Looked for where they must stand: a part that is cut out would be a new text, with a hash of its own. Four bytes behind the
+  -- ticket end the four texts, of which three are then empty.
+  if lane > 3 or string.find(state, waiting[lane], 1, true) ~= 1 or string.find(state, entry, AT_TEXTS, true) ~= AT_TEXTS
+    or #state ~= AT_TEXTS + #entry + 3 then
     return false
   end
   local expires, _, bytes = struct.unpack('>I6I5I4', state, AT_EXPIRES)
   if expires <= now then
     return false
   end
-  count('w' .. lane, -1)
-  count('bytes', -bytes)
+  plain[lane] = plain[lane] + 1
+  plain_bytes = plain_bytes + bytes
   local new = running[lane] .. string.sub(state, 13, AT_UPDATED - 1) .. times .. string.sub(state, AT_STAGE, AT_STAGE) .. entry .. texts_behind
   redis.call('HSET', name, 's', new)
-  defer('ZADD', ':leases', lease_end, id)
+  add(leases, lease_end, id)
   deliver(id, bytes, new, facts)
   return true
 end
@@ -95,7 +101,7 @@ local function take(lane, entry, id)
   job[STARTED], job[RENEWED], job[UPDATED], job[FIRST_CHUNK] = now, now, now, 0
   local packed = pack(job)
   redis.call('HSET', name, 's', packed)
-  defer('ZADD', ':leases', lease_end, id)
+  add(leases, lease_end, id)
   deliver(id, job[BYTES], packed, record[2])
   return job
 end
@@ -145,8 +151,8 @@ if ARGV[5] then
     local given, least, last = 0, text(rank * PER_RANK), text((rank + 1) * PER_RANK - 1)
     for i = 5, #ARGV, 2 do
       local label, room = ARGV[i], math.max(wanted, 64)
-      local ids = given < wanted and redis.call('ZRANGEBYSCORE', base .. ':m:' .. label, least, last, 'LIMIT', 0, room) or {}
-      for _, id in ipairs(ids) do
+      local waiters = given < wanted and redis.call('ZRANGEBYSCORE', base .. ':m:' .. label, least, last, 'LIMIT', 0, room) or {}
+      for _, id in ipairs(waiters) do
         local job = given < wanted and load(id)
         if job and job[TICKET] == NO_ENTRY and cjson.decode(job[SPEC]).m == ARGV[i + 1] then
           quit_turn(id, label)
@@ -201,15 +207,19 @@ end
 
 local drained = taken < most and looked < 2 * most
 if taken > 0 then
-  local ids = { nonce }
-  for i, job in ipairs(jobs) do
-    ids[i + 1] = job[1]
-  end
   redis.call('HSET', base .. ':claims', worker, table.concat(ids, ' '))
   redis.call('HSET', base .. ':ctl', 'turn', (turn + taken) % 10)
+end
+for lane = 1, 3 do
+  if plain[lane] > 0 then
+    count(WAITING[lane], -plain[lane])
+  end
+end
+if plain_bytes > 0 then
+  count('bytes', -plain_bytes)
 end
 if drained and suspects == 0 and rings == 0 then
   redis.call('DEL', base .. ':bell')
 end
 flush()
-return { drained and 0 or 1, jobs, watched(touched) }
+return { drained and 0 or 1, jobs, watched_beside(ids, 2) }

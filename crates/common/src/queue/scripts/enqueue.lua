@@ -1,59 +1,21 @@
--- enqueue: accepts jobs, each judged alone.
+-- enqueue: accepts jobs of any kind, each judged alone. Those with nothing of their own take enqueue_plain.lua.
 -- ARGV[1] most jobs that may wait   ARGV[2] most bytes of input that may wait   ARGV[3] liveness, ms
 -- ARGV[4] the jobs' stages, each a line `<task><tab><model>`   ARGV[5] their owners' services, each a line
 -- Then per job: id, plan (below), facts with a small input behind them, an input that is not small or '', metadata (JSON or '')
 -- Returns { now, reply per job, watched ids }: its status, accepted; or { 2 } this id is there already; { 3 } full;
 --   { 4, holder } key held; { 5 } no live worker; { 6 } this id came and went; { 7 } its audio is not there whole
 -- Atomic because record, ticket, key and limits must agree; sent again, it answers 2.
-local stages, services, fields = {}, {}, {}
-for label in string.gmatch(ARGV[4], '[^\n]+') do
-  stages[#stages + 1] = label
-  fields[#fields + 1] = 'i' .. label
-  fields[#fields + 1] = 'a' .. label
-end
-for service in string.gmatch(ARGV[5], '[^\n]+') do
-  services[#services + 1] = service
-  fields[#fields + 1] = 'o' .. service
-end
-local waiting, bytes = waiting_now(fields)
+local waiting, bytes = waiting_now(labels(ARGV[4], ARGV[5]))
 local max_waiting, max_bytes, liveness = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 -- Priority, whether it has a concurrency key, whether it wants a live worker, first run not before this time and not before this
 -- delay, how long the result is kept, bytes of input and audio, which stage and which service, counted
 -- from 1; 0 none; pieces of audio.
 local PLAN = '>BBBI6I5I5I4BBI4'
--- Whoever names more of them is counted as `other`.
-local MOST_STAGES, MOST_SERVICES = 64, 32
-
--- Counts an accepted job in its stage, and tells the stage's number; 0 is all that are too many.
-local function enter_stage(label)
-  local number = (loaded['i' .. label] or 0) + (counts['i' .. label] or 0)
-  if number == 0 then
-    number = loaded.stages + (counts.stages or 0) + 1
-    if number > MOST_STAGES then
-      count('aother\tother', 1)
-      return 0
-    end
-    count('stages', 1)
-    count('i' .. label, number)
-  end
-  count('a' .. label, 1)
-  return number
-end
-
-local function enter_service(service)
-  local field = 'o' .. service
-  if loaded[field] == 0 and not counts[field] then
-    if loaded.services + (counts.services or 0) >= MOST_SERVICES then
-      return count('oother', 1)
-    end
-    count('services', 1)
-  end
-  count(field, 1)
-end
 
 local function refusal(id, name, job, wants_worker, pieces)
-  if redis.call('EXISTS', name) == 1 then
-    return redis.call('HEXISTS', name, 's') == 1 and { 2 } or { 6 }
+  local known = known_before(id, name)
+  if known then
+    return known
   elseif wants_worker == 1 and redis.call('ZCOUNT', base .. ':workers', now - liveness, '+inf') == 0 then
     return { 5 }
   elseif waiting + 1 > max_waiting or bytes + job[BYTES] > max_bytes then
@@ -68,9 +30,7 @@ end
 
 local function accept(id, name, job, facts, input, metadata, stage, service, pieces)
   job[STAGE] = enter_stage(stage)
-  if service then
-    enter_service(service)
-  end
+  enter_service(service)
   if job[RUN_AT] > now then
     schedule(id, job, SCHEDULED, job[RUN_AT])
   else
@@ -93,21 +53,23 @@ local function accept(id, name, job, facts, input, metadata, stage, service, pie
       defer('ZADD', ':t:' .. tag, '0', id)
     end
   end
-  waiting, bytes = waiting + 1, bytes + job[BYTES]
+  waiting, bytes, accepted[id] = waiting + 1, bytes + job[BYTES], true
   return job[STATUS]
 end
 
+look_for(6)
 local replies = {}
 for i = 6, #ARGV, 5 do
-  local id, name, facts = ARGV[i], RECORD .. ARGV[i], ARGV[i + 2]
+  local id, name, facts = ARGV[i], records[(i - 1) / 5], ARGV[i + 2]
   local priority, keyed, wants_worker, run_at, delay, ttl, size, stage, service, pieces = struct.unpack(PLAN, ARGV[i + 1])
   local due = math.max(run_at, now + delay)
   -- In the order of the state, then the facts.
   local job = { 0, 0, priority, 0, 0, 0, 0, keyed, 0, 0, 0, due, 0, ttl, size, now, now, 0, 0, 0, 0, 0, 0, '', '', '', '', struct.unpack(FACTS, facts) }
   job[EXPIRES] = due + job[QUEUE_TIMEOUT]
   replies[#replies + 1] = refusal(id, name, job, wants_worker, pieces)
-    or accept(id, name, job, facts, ARGV[i + 3], ARGV[i + 4], stages[stage], services[service], pieces)
+    or accept(id, name, job, facts, ARGV[i + 3], ARGV[i + 4], stage, service, pieces)
 end
+store_labels()
 store_counts()
 flush()
 return { now, replies, watched(touched) }

@@ -55,9 +55,10 @@ impl Sabotage {
                 ("settle", "held ~= grant", "string.match(held, '^%d+') ~= string.match(grant, '^%d+')"),
                 ("renew", "job[GRANT] ~= grant", NUMBER_OF_BOTH),
             ],
-            Self::TrimmedStreams => {
-                &[("*", "'XADD', base .. LANES[lane], '*'", "'XADD', base .. LANES[lane], 'MAXLEN', '10', '*'")]
-            }
+            Self::TrimmedStreams => &[
+                ("*", "'XADD', base .. LANES[lane], '*'", "'XADD', base .. LANES[lane], 'MAXLEN', '10', '*'"),
+                ("enqueue_plain", "'XADD', streams[priority], '*'", "'XADD', streams[priority], 'MAXLEN', '10', '*'"),
+            ],
             Self::SplitPromotion => &[
                 (
                     "promote",

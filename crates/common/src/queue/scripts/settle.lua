@@ -1,10 +1,22 @@
--- settle: writes what running attempts came to, each judged alone.
--- ARGV per item: id, grant, outcome (1 completed, 2 failed, 3 retry, 4 cancelled), delay before the retry (ms),
---   error (JSON or ''), result (JSON or ''), provider that ran it, or ''
+-- settle: writes what running attempts came to, each judged alone. At most 2000 a call.
+-- ARGV per item: id, grant, how (below), error (JSON or ''), result (JSON or '')
+--   how: outcome (1 completed, 2 failed, 3 retry, 4 cancelled), delay before the retry (ms), provider that ran it, or nothing,
+--   with spaces between
 -- Returns { reply per item, watched ids, next due time or 0 }: the status settled to; the status less 100, settled before under
 --   this grant; 0, the grant does not hold
 -- Atomic because the reaper may give the job to another worker between check and write.
 local replies, next_due = {}, 0
+-- What completed in the usual way, filed at the end: Lua passes some 8000 arguments, of which a job takes two.
+local completed, n_completed, tickets, by_stage = {}, 0, {}, {}
+-- So few entries are not worth a look for what runs before them.
+local FEW = 8
+-- Each `how` read once: those of a call are few.
+local hows = {}
+local function read_how(how)
+  local read = { string.match(how, '^(%d) (%d+) (.*)$') }
+  hows[how] = read
+  return read
+end
 
 local function settle(id, state, grant, outcome, delay, err, result, provider)
   local job = parse(state)
@@ -62,22 +74,82 @@ local function complete(id, name, state, grant, result, provider)
   local new = string.char(DONE) .. string.sub(state, 2, 3) .. '\0\0\0' .. string.sub(state, 7, AT_UPDATED - 1) .. now_packed .. string.sub(state, AT_STARTED, AT_COMPLETED - 1)
     .. now_packed .. stage .. '\0' .. grant .. '\0' .. worker .. '\0' .. provider .. '\0'
   redis.call('HSET', name, 's', new, 'r', result)
-  unlease(id, lane, ticket)
   local ttl = struct.unpack('>I5', state, AT_RESULT_TTL)
-  file(id, name, DONE, ttl)
-  tally(stage .. 'c')
+  retain(id, name, ttl)
   if chunked == 1 then
     redis.call('PEXPIRE', base .. ':c:' .. id, text(ttl))
+  end
+  by_stage[stage] = (by_stage[stage] or 0) + 1
+  n_completed = n_completed + 1
+  completed[n_completed] = id
+  local of_lane = tickets[lane]
+  if of_lane then
+    of_lane[#of_lane + 1] = ticket
+  else
+    tickets[lane] = { ticket }
   end
   return DONE
 end
 
-for i = 1, #ARGV, 7 do
-  local id, grant, outcome, delay, err, result, provider = unpack(ARGV, i, i + 6)
+for i = 1, #ARGV, 5 do
+  local id, grant, how, err, result = unpack(ARGV, i, i + 4)
+  local outcome, delay, provider = unpack(hows[how] or read_how(how))
   local name = RECORD .. id
   local state = redis.call('HGET', name, 's')
-  replies[(i + 6) / 7] = not state and 0 or outcome == '1' and complete(id, name, state, grant, result, provider)
+  replies[(i + 4) / 5] = not state and 0 or outcome == '1' and complete(id, name, state, grant, result, provider)
     or settle(id, state, grant, outcome, delay, err, result, provider)
 end
+-- Ids are `<ms>-<sequence>`; the first part has thirteen digits until 2286.
+local function comes_after(a, b)
+  if #a == #b then
+    return a > b
+  end
+  local a_ms, b_ms = string.sub(a, 1, 13), string.sub(b, 1, 13)
+  return a_ms > b_ms or a_ms == b_ms and #a > #b
+end
+
+-- Takes the entries of completed jobs off their stream. Redis looks for each one that is to be deleted from the start of its
+-- node. What was delivered before the first entry that still runs has all been settled: many entries go with that at once, by
+-- whole nodes.
+local function drop_all(name, entries)
+  redis.call('XACK', name, 'workers', unpack(entries))
+  if #entries > FEW then
+    -- No group, because somebody deleted it: nothing is known of what runs.
+    local pending = redis.pcall('XPENDING', name, 'workers', '-', '+', 1)
+    local first_running, behind, last = pending.err and '0-0' or pending[1] and pending[1][1], {}, nil
+    for _, entry in ipairs(entries) do
+      if first_running and comes_after(entry, first_running) then
+        behind[#behind + 1] = entry
+      elseif not last or comes_after(entry, last) then
+        last = entry
+      end
+    end
+    if #entries - #behind > FEW then
+      -- Up to the last of its own: what was not delivered stands behind it.
+      local ms, sequence = string.match(last, '^(%d+)-(%d+)$')
+      redis.call('XTRIM', name, 'MINID', '=', ms .. '-' .. text(sequence + 1))
+      entries = behind
+    end
+  end
+  if #entries > 0 then
+    redis.call('XDEL', name, unpack(entries))
+  end
+end
+
+if n_completed > 0 then
+  local listed = {}
+  for i = 1, n_completed do
+    listed[2 * i - 1], listed[2 * i] = '0', completed[i]
+  end
+  redis.call('ZREM', base .. ':leases', unpack(completed))
+  redis.call('ZREM', base .. ':open', unpack(completed))
+  redis.call('ZADD', base .. ENDED[DONE], unpack(listed))
+  for lane, entries in pairs(tickets) do
+    drop_all(base .. LANES[lane], entries)
+  end
+  for stage, number in pairs(by_stage) do
+    tally(stage .. 'c', number)
+  end
+end
 flush()
-return { replies, watched(touched), next_due }
+return { replies, watched_beside(completed, 1), next_due }

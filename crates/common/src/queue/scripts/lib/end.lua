@@ -1,18 +1,29 @@
 -- end: every move into a terminal status runs finish().
 
 local touched = {}
+-- As `watched` of what was touched and of `ids` from `first` on. Of many ids, these are not sent back: the caller has them.
+local function watched_beside(ids, first)
+  if #touched + #ids - first >= 4 then
+    return { '?', unpack(touched) }
+  end
+  for i = first, #ids do
+    touched[#touched + 1] = ids[i]
+  end
+  return watched(touched)
+end
+
 local kept = {}
 
 -- Counts an outcome of a stage in the current hour; one command per call and outcome, however many jobs.
 local tallies = {}
-local function tally(field)
+local function tally(field, by)
   local batch = tallies[field]
   if not batch then
     batch = batch_of('HINCRBY', ':h:' .. math.floor(now / 3600000))
     batch[3], batch[4], batch.n = field, 0, 4
     tallies[field] = batch
   end
-  batch[4] = batch[4] + 1
+  batch[4] = batch[4] + (by or 1)
 end
 
 -- The code in an error's JSON, or ''.
@@ -68,14 +79,10 @@ local function keep(id, ttl)
   add(list, id)
 end
 
--- Files an ended job: out of the open ones, under its status, with the end of its retention.
-local function file(id, name, status, ttl)
-  -- The pruner deletes at the end of retention; this is the backstop, a day later.
+-- Sets the end of an ended job's retention. The pruner deletes then; Redis itself, as the backstop, a day later.
+local function retain(id, name, ttl)
   redis.call('PEXPIRE', name, text(ttl + 86400000))
   keep(id, ttl)
-  defer('ZREM', ':open', id)
-  defer('ZADD', ENDED[status], '0', id)
-  touched[#touched + 1] = id
 end
 
 -- Ends a job that is out of its waiting place and holds no lease. `err` and `result` are JSON, or '' for none;
@@ -96,7 +103,10 @@ local function finish(id, job, status, err, result, provider)
   else
     redis.call('HSET', name, 's', pack(job), 'e', err, 'r', result)
   end
-  file(id, name, status, job[RESULT_TTL])
+  retain(id, name, job[RESULT_TTL])
+  defer('ZREM', ':open', id)
+  defer('ZADD', ENDED[status], '0', id)
+  touched[#touched + 1] = id
   tally(string.char(job[STAGE]) .. OUTCOMES[status] .. (status == FAILED and code_of(err) or ''))
   if job[CHUNKED] == 1 then
     redis.call('PEXPIRE', base .. ':c:' .. id, job[RESULT_TTL])
@@ -109,15 +119,10 @@ local function finish(id, job, status, err, result, provider)
   end
 end
 
--- Takes a running job's lease and entry.
-local function unlease(id, lane, ticket)
-  defer('ZREM', ':leases', id)
-  drop(lane, ticket)
-end
-
 -- Takes a running job out of its holder's hands: no lease, no entry. The grant stays, so that a repeated call is answered the same.
 local function revoke(id, job)
-  unlease(id, job[LANE], job[TICKET])
+  defer('ZREM', ':leases', id)
+  drop(job[LANE], job[TICKET])
   job[TICKET], job[PHASE] = '', 0
   if job[CRASHES] > 0 and redis.call('HGET', base .. ':suspects', job[WORKER]) == id then
     redis.call('HDEL', base .. ':suspects', job[WORKER])

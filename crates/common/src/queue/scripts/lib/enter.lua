@@ -61,7 +61,7 @@ local function push(id, job, has_turn)
   else
     job[TICKET] = redis.call('XADD', base .. LANES[lane], '*', 'j', id)
   end
-  count('w' .. job[PRIORITY], 1)
+  count(WAITING[job[PRIORITY]], 1)
   count('bytes', job[BYTES])
   if job[STATUS] == RETRYING then
     count('retries', 1)
@@ -75,7 +75,7 @@ end
 
 -- Takes back the counters of an entry that leaves its stream.
 local function unpush(job)
-  count('w' .. job[PRIORITY], -1)
+  count(WAITING[job[PRIORITY]], -1)
   count('bytes', -job[BYTES])
   if job[STATUS] == RETRYING then
     count('retries', -1)

@@ -38,6 +38,8 @@ local DONE, FAILED, CANCELLED, EXPIRED = 6, 7, 8, 9
 local ENDED = { [DONE] = ':completed', [FAILED] = ':failed', [CANCELLED] = ':cancelled', [EXPIRED] = ':expired' }
 local LANES = { ':q:high', ':q:normal', ':q:low', ':q:front', ':q:suspect' }
 local FRONT_LANE, SUSPECT_LANE = 4, 5
+-- The counters of what waits, by priority.
+local WAITING = { 'w1', 'w2', 'w3' }
 
 local RECORD = base .. ':j:'
 
