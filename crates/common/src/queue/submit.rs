@@ -259,7 +259,10 @@ impl NewJob {
     fn is_plain(&self) -> bool {
         let Self { run_at, delay, own_deadline, concurrency_key, fail_fast, audio_bytes, .. } = self;
         let due = run_at.is_none() && delay.is_zero();
-        due && self.spec.turn.is_none() && concurrency_key.is_none() && !(*own_deadline || *fail_fast) && *audio_bytes == 0
+        due && self.spec.turn.is_none()
+            && concurrency_key.is_none()
+            && !(*own_deadline || *fail_fast)
+            && *audio_bytes == 0
     }
 
     /// What the script for plain jobs needs to make the state: `PLAN` of `scripts/enqueue_plain.lua`.
