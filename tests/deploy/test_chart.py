@@ -366,16 +366,28 @@ class Surroundings(unittest.TestCase):
         self.assertNotIn("from", rendered.get("NetworkPolicy", "rel-overshot-worker")["spec"]["ingress"][0])
         self.assertEqual(len(rendered.get("NetworkPolicy", "rel-overshot-redis")["spec"]["ingress"][0]["from"]), 2)
 
-    def test_egress_is_limited_to_dns_redis_and_for_workers_providers(self):
-        redis, providers = [{"ports": [{"port": 6380}]}], [{"ports": [{"port": 443}]}]
-        egress = {"enabled": True, "redis": redis, "providers": providers}
+    def test_egress_is_limited_to_dns_redis_the_collector_and_for_workers_providers(self):
+        redis, providers, traces = ([{"ports": [{"port": port}]}] for port in (6380, 443, 4318))
+        egress = {"enabled": True, "redis": redis, "providers": providers, "traces": traces}
         values = {"networkPolicy": {"enabled": True, "egress": egress}, "redis": {"url": "rediss://r:6380"}}
         rendered = render(values)
         api = rendered.get("NetworkPolicy", "rel-overshot-api")["spec"]
         workers = rendered.get("NetworkPolicy", "rel-overshot-worker")["spec"]
         self.assertEqual(api["policyTypes"], ["Ingress", "Egress"])
-        self.assertEqual(api["egress"][1:], redis)
-        self.assertEqual(workers["egress"][1:], redis + providers)
+        self.assertEqual(api["egress"][1:], redis + traces)
+        self.assertEqual(workers["egress"][1:], redis + traces + providers)
+
+    def test_traces_go_to_the_collector_that_is_named_from_api_and_workers(self):
+        on = {"endpoint": "http://otel:4318", "sampleRatio": 0.05, "headersSecret": "otel"}
+        rendered = render({"traces": on})
+        for name in ("rel-overshot-api", "rel-overshot-worker-chat"):
+            env = rendered.env(name)
+            self.assertEqual((env["OVERSHOT__TRACES__ENDPOINT"], env["OVERSHOT__TRACES__SAMPLE_RATIO"]), ("http://otel:4318", "0.05"))
+            self.assertEqual(env["OTEL_EXPORTER_OTLP_HEADERS"], {"secretKeyRef": {"name": "otel", "key": "headers"}})
+        off = render({"traces": {"headersSecret": "otel"}}).text
+        self.assertNotIn("TRACES", off)
+        self.assertNotIn("OTEL_", off)
+        self.assertNotEqual(helm_template({"traces": {"endpoint": "otel:4317"}}).returncode, 0)
 
     def test_monitors_find_the_api_and_the_workers(self):
         on = {"enabled": True, "labels": {"release": "p"}, "interval": "7s", "relabelings": [{"action": "drop"}]}

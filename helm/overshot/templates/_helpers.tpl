@@ -119,6 +119,16 @@ app.kubernetes.io/part-of: overshot
 - {name: OVERSHOT_CONFIG, value: /etc/overshot/overshot.toml}
 - {name: OVERSHOT_LOG, value: {{ .Values.log.filter | quote }}}
 - {name: OVERSHOT_LOG_FORMAT, value: {{ .Values.log.format | quote }}}
+{{- with .Values.traces }}
+{{- if .endpoint }}
+- {name: OVERSHOT__TRACES__ENDPOINT, value: {{ .endpoint | quote }}}
+- {name: OVERSHOT__TRACES__SAMPLE_RATIO, value: {{ .sampleRatio | quote }}}
+{{- with .headersSecret }}
+- name: OTEL_EXPORTER_OTLP_HEADERS
+  valueFrom: {secretKeyRef: {name: {{ . }}, key: {{ $.Values.traces.headersSecretKey }}}}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- include "overshot.redisEnv" . }}
 {{- end -}}
 
