@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use reqwest::Method;
+use reqwest::multipart::{Form, Part};
 use serde_json::{Value, json};
 use support::{Answer, CollectedSpan, Collector, Fleet, FleetOptions, OpenAiStub, PATIENCE, Reply, assert_eventually};
 
@@ -233,4 +234,63 @@ async fn a_collector_that_refuses_or_hangs_costs_no_job_and_holds_up_no_end() {
     let begun = Instant::now();
     stop(&mut fleet).await;
     assert!(begun.elapsed() < Duration::from_secs(9), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn texts_and_audio_are_traced_without_what_is_in_them() {
+    let (stub, collector) = (OpenAiStub::start().await, Collector::start().await);
+    let config = stubbed(&stub, "").replace("[providers.stub]", "[providers.stub]\nbatch_size = 1");
+    let fleet = exporting(config, &collector).start().await;
+    let traced = |path: &str| fleet.client.request(Method::POST, path).header("traceparent", traceparent("01"));
+
+    stub.always(Reply::vectors());
+    let job = json!({ "task": "embedding", "input": { "texts": [PROMPT, "another"] } });
+    let id = fleet.client.send(traced("/api/v1/jobs").json(&job)).await.id();
+    assert_eq!(fleet.client.wait_end(&id).await["status"], "completed");
+    assert_eventually!(collector.spans().len() == 4);
+    let (run, calls) = (&collector.named("process chat")[0], collector.named("embeddings small"));
+    assert_eq!(calls.len(), 2, "one per batch: {calls:#?}");
+    for (call, seen) in calls.iter().zip(stub.seen()) {
+        assert_eq!(shape(call), ("overshot-worker", 3, TRACE, &*run.span_id));
+        assert_eq!(call.attribute("gen_ai.operation.name"), "embeddings");
+        assert_eq!(seen.headers["traceparent"], format!("00-{TRACE}-{}-01", call.span_id));
+    }
+
+    let said = json!({ "text": COMPLETION, "language": "english", "duration": 1.0,
+        "segments": [{ "start": 0.0, "end": 1.0, "text": COMPLETION }] });
+    stub.always(Reply::status(200, &[], &said.to_string()));
+    let audio = Part::bytes(crate::transcription::silence(1, 7)).file_name("planted-name.wav");
+    let form = Form::new().text("prompt", PROMPT).part("file", audio);
+    let answer = fleet.client.send(traced("/api/v1/jobs/transcription").multipart(form)).await;
+    assert_eq!(answer.status, 202, "{}", answer.text);
+    fleet.client.wait_end(&answer.id()).await;
+    assert_eventually!(
+        collector.named("process chat").iter().any(|run| run.attribute("overshot.task") == "transcription")
+    );
+    let (sends, calls) = (collector.named("send chat"), collector.named("transcription small"));
+    assert_eq!(shape(&sends[1]), ("overshot-api", 4, TRACE, CALLER));
+    assert_eq!(sends[1].attribute("messaging.message.id"), answer.id());
+    assert!(!calls.is_empty() && calls.iter().all(|call| call.trace_id == TRACE), "{calls:#?}");
+
+    let bytes = String::from_utf8_lossy(&collector.bytes()).into_owned();
+    for planted in [PROMPT, COMPLETION, "planted-name", "RIFF"] {
+        assert!(!bytes.contains(planted), "{planted} is in a span");
+    }
+}
+
+#[tokio::test]
+async fn the_run_after_a_killed_worker_is_one_more_beside_the_first() {
+    let (stub, collector) = (OpenAiStub::start().await, Collector::start().await);
+    let mut fleet = exporting(stubbed(&stub, ""), &collector).start().await;
+    stub.push(Reply::hang());
+    let id = submit(&fleet, &chat("hello"), &[("traceparent", &traceparent("01"))]).await;
+    stub.wait_for(1).await;
+    // What it had not sent yet goes with it.
+    fleet.workers[0].kill();
+    fleet.add_worker();
+    assert_eq!(fleet.client.wait_end(&id).await["status"], "completed");
+    assert_eventually!(collector.spans().len() == 3);
+    let (send, run) = (&collector.named("send chat")[0], &collector.named("process chat")[0]);
+    assert_eq!((&*run.trace_id, &run.parent, run.attribute("retry.count")), (TRACE, &send.span_id, "1"));
+    assert_eq!(run.links, [(TRACE.to_owned(), send.span_id.clone())]);
 }
