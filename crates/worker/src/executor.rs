@@ -144,7 +144,7 @@ async fn work<'a>(station: &'a Station, job: &ClaimedJob, reporter: &mut Reporte
     let turns = Box::pin(failover::run(kind, &attempt, &station.pool.providers, job, reporter));
     let outcome = match run {
         None => turns.await,
-        Some(run) => turns.with_context(run.context()).await,
+        Some(run) => Box::pin(turns.with_context(run.context())).await,
     };
     own_task::judged(own, outcome)
 }

@@ -12,11 +12,9 @@ use overshot_traces::{self as traces, attribute};
 use crate::runner::settler::Ending;
 use crate::runner::station::Station;
 
-/// The consumer's span, open.
+/// The consumer's span, open. On the heap, as few attempts have one and each is moved.
 #[derive(Debug)]
-pub(crate) struct Run {
-    context: Context,
-}
+pub(crate) struct Run(Box<Context>);
 
 impl Run {
     /// The span of an attempt, where the job has a trace and traces are on.
@@ -46,18 +44,18 @@ impl Run {
             .with_links(vec![Link::with_context(before.clone())])
             .with_attributes(attributes)
             .start_with_context(tracer, &Context::new().with_remote_span_context(before));
-        Some(Self { context: Context::new().with_span(span) })
+        Some(Self(Box::new(Context::new().with_span(span))))
     }
 
     /// What the attempt's calls go on from.
     pub(crate) fn context(&self) -> Context {
-        self.context.clone()
+        Context::clone(&self.0)
     }
 
     /// Ends the span with what the attempt came to; `None`: its grant was lost.
     pub(crate) fn end(self, ending: Option<&Ending>, provider: Option<&str>) {
         let (outcome, code) = told(ending);
-        let span = self.context.span();
+        let span = self.0.span();
         span.set_attribute(KeyValue::new(attribute::OUTCOME, outcome));
         if let Some(provider) = provider {
             span.set_attribute(KeyValue::new(attribute::PROVIDER, provider.to_owned()));
