@@ -342,7 +342,10 @@ enum Form {
 
 impl Form {
     fn of(jobs: &[NewJob]) -> Self {
-        if jobs.iter().all(NewJob::is_plain) { Self::Plain } else { Self::Any }
+        let mut ids: Vec<_> = jobs.iter().map(|job| job.id.local).collect();
+        ids.sort_unstable();
+        let twice = ids.windows(2).any(|pair| pair[0] == pair[1]);
+        if !twice && jobs.iter().all(NewJob::is_plain) { Self::Plain } else { Self::Any }
     }
 
     /// Adds what the script takes.

@@ -5,17 +5,23 @@
 -- Returns { now, reply per job, watched ids }: its status, accepted; or { 2 } this id is there already; { 3 } full;
 --   { 4, holder } key held; { 5 } no live worker; { 6 } this id came and went; { 7 } its audio is not there whole
 -- Atomic because record, ticket, key and limits must agree; sent again, it answers 2.
-local waiting, bytes = waiting_now(labels(ARGV[4], ARGV[5]))
+local waiting, bytes = read_counters(ARGV[4], ARGV[5])
 local max_waiting, max_bytes, liveness = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 -- Priority, whether it has a concurrency key, whether it wants a live worker, first run not before this time and not before this
 -- delay, how long the result is kept, bytes of input and audio, which stage and which service, counted
 -- from 1; 0 none; pieces of audio.
 local PLAN = '>BBBI6I5I5I4BBI4'
 
+-- All are looked for at once: that one is there is rare. A call may bring the same id twice.
+local records, accepted = {}, {}
+for i = 6, #ARGV, 5 do
+  records[#records + 1] = RECORD .. ARGV[i]
+end
+local some_there = redis.call('EXISTS', unpack(records)) > 0
+
 local function refusal(id, name, job, wants_worker, pieces)
-  local known = known_before(id, name)
-  if known then
-    return known
+  if accepted[id] or some_there and redis.call('EXISTS', name) == 1 then
+    return redis.call('HEXISTS', name, 's') == 1 and { 2 } or { 6 }
   elseif wants_worker == 1 and redis.call('ZCOUNT', base .. ':workers', now - liveness, '+inf') == 0 then
     return { 5 }
   elseif waiting + 1 > max_waiting or bytes + job[BYTES] > max_bytes then
@@ -30,7 +36,9 @@ end
 
 local function accept(id, name, job, facts, input, metadata, stage, service, pieces)
   job[STAGE] = enter_stage(stage)
-  enter_service(service)
+  if service > 0 then
+    enter_service(service)
+  end
   if job[RUN_AT] > now then
     schedule(id, job, SCHEDULED, job[RUN_AT])
   else
@@ -57,7 +65,6 @@ local function accept(id, name, job, facts, input, metadata, stage, service, pie
   return job[STATUS]
 end
 
-look_for(6)
 local replies = {}
 for i = 6, #ARGV, 5 do
   local id, name, facts = ARGV[i], records[(i - 1) / 5], ARGV[i + 2]
@@ -69,7 +76,6 @@ for i = 6, #ARGV, 5 do
   replies[#replies + 1] = refusal(id, name, job, wants_worker, pieces)
     or accept(id, name, job, facts, ARGV[i + 3], ARGV[i + 4], stage, service, pieces)
 end
-store_labels()
-store_counts()
+write_counters()
 flush()
 return { now, replies, watched(touched) }

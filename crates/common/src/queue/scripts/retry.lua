@@ -3,7 +3,7 @@
 -- ARGV[4] most bytes of input that may wait   ARGV[5] nonce of this call   then ids
 -- Returns { reply per job, watched ids }: { 0 } unknown, { 1, status } runs again, { 2 } not ended, { 3 } full, { 4, holder } key held
 -- Atomic because retention may end, and another retry may come, between check and write. The same nonce gets the same answer.
-local waiting, bytes = waiting_now({})
+local waiting, bytes = read_counters('', '')
 
 local function retry(id)
   local name = RECORD .. id

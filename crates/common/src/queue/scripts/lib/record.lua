@@ -147,8 +147,22 @@ local function count(field, by)
   counts[field] = (counts[field] or 0) + by
 end
 
+-- Rings the doorbell, up to its cap.
+local function ring(rings)
+  local free = math.min(rings, 64 - redis.call('LLEN', base .. ':bell'))
+  if free == 1 then
+    redis.call('RPUSH', base .. ':bell', '1')
+  elseif free > 1 then
+    local bell = {}
+    for i = 1, free do
+      bell[i] = '1'
+    end
+    redis.call('RPUSH', base .. ':bell', unpack(bell))
+  end
+end
+
 local rings = 0
--- Sends what was deferred, writes the counters and rings the doorbell once per job that was queued, up to its cap.
+-- Sends what was deferred, writes the counters and rings once per job that was queued.
 local function flush()
   for _, batch in ipairs(batches) do
     send(batch)
@@ -160,14 +174,7 @@ local function flush()
   end
   counts = {}
   if rings > 0 then
-    local free = math.min(rings, 64 - redis.call('LLEN', base .. ':bell'))
-    if free > 0 then
-      local bell = {}
-      for i = 1, free do
-        bell[i] = '1'
-      end
-      redis.call('RPUSH', base .. ':bell', unpack(bell))
-    end
+    ring(rings)
     rings = 0
   end
 end
