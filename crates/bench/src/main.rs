@@ -60,6 +60,12 @@ enum Role {
     Batches {
         /// How many.
         count: usize,
+        /// Jobs of one call.
+        #[arg(long, default_value_t = 100)]
+        size: usize,
+        /// The last move that is made.
+        #[arg(long, value_enum, default_value_t)]
+        until: batches::Move,
     },
 }
 
@@ -69,7 +75,9 @@ async fn main() -> anyhow::Result<()> {
     match options.role {
         Some(Role::BareApi { redis }) => return http::bare_api::serve(&redis).await,
         // A thread of its own, which has no runtime yet.
-        Some(Role::Batches { count }) => return tokio::task::spawn_blocking(move || batches::run(count)).await?,
+        Some(Role::Batches { count, size, until }) => {
+            return tokio::task::spawn_blocking(move || batches::run(count, size, until)).await?;
+        }
         None => {}
     }
     let size = if options.fast { Size::fast() } else { Size::full() };

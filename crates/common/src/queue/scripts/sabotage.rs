@@ -57,7 +57,7 @@ impl Sabotage {
             ],
             Self::TrimmedStreams => &[
                 ("*", "'XADD', base .. LANES[lane], '*'", "'XADD', base .. LANES[lane], 'MAXLEN', '10', '*'"),
-                ("enqueue_plain", "'XADD', streams[priority], '*'", "'XADD', streams[priority], 'MAXLEN', '10', '*'"),
+                ("enqueue_plain", "'XADD', stream, '*'", "'XADD', stream, 'MAXLEN', '10', '*'"),
             ],
             Self::SplitPromotion => &[
                 (
