@@ -69,6 +69,8 @@ pub struct Upkeep {
     shards: Vec<(Shard, ReclaimPolicy, Affinity)>,
     handle: UpkeepHandle,
     role: Role,
+    /// The largest result that stands in its job.
+    inline_max: u64,
 }
 
 impl Upkeep {
@@ -82,7 +84,8 @@ impl Upkeep {
         let shards: Vec<_> = shards.collect();
         let due = shards.iter().map(|(shard, ..)| (shard.clone(), Notify::new())).collect();
         let handle = UpkeepHandle { due: Arc::new(due) };
-        (Self { queue, shards, handle: handle.clone(), role }, handle)
+        let inline_max = config.max_inline_result;
+        (Self { queue, shards, handle: handle.clone(), role, inline_max }, handle)
     }
 
     /// Runs until `shutdown`. An error of Redis is noted and the move tried again at its next time.
@@ -170,7 +173,7 @@ impl Upkeep {
             }
         }
         if let Some(result) = chat::partial_result(&texts, job) {
-            self.queue.keep(id, &result).await?;
+            self.queue.keep(id, &result, self.inline_max).await?;
         }
         Ok(())
     }

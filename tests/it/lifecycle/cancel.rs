@@ -47,6 +47,31 @@ async fn a_cancel_before_the_first_word_leaves_no_result() {
 }
 
 #[tokio::test]
+async fn a_large_output_that_its_holder_cannot_settle_stands_beside_its_job() {
+    let stub = OpenAiStub::start().await;
+    let word = "word ".repeat(20_000);
+    let words = [word.as_str(); 12];
+    stub.push(Reply::texts(&words).then_hang());
+    let config = stubbed(&stub, "").replace("\"3s\"", "\"60s\"");
+    let mut fleet = Fleet::start(format!("max_inline_result = \"1KiB\"\n{config}")).await;
+    let id = fleet.client.submit(&chat("x")).await;
+    let mut events = fleet.client.events(&id, None).await;
+    for _ in words {
+        events.next_chunk().await;
+    }
+    fleet.workers[0].stop();
+    assert_eq!(fleet.client.cancel(&id).await.status, 202);
+    fleet.client.wait_status(&id, "cancelled").await;
+    let ended = fleet.client.wait_until(&id, support::PATIENCE, |job| !job["result_url"].is_null()).await;
+    assert_eq!(ended["result"], json!(null), "{ended}");
+    let kept = fleet.client.get(ended["result_url"].as_str().unwrap()).await.json;
+    assert_eq!((&kept["content"], &kept["partial"]), (&json!(words.concat()), &json!(true)));
+    fleet.workers[0].cont();
+    stub.wait_disconnected(1, support::PATIENCE).await;
+    fleet.workers[0].allow_error("settle_abandoned");
+}
+
+#[tokio::test]
 async fn a_holder_that_does_not_confirm_loses_its_grant_and_the_job_ends() {
     let stub = OpenAiStub::start().await;
     stub.push(Reply::texts(&["one ", "two"]).then_hang());

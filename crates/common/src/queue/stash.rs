@@ -15,6 +15,8 @@ use crate::job::Progress;
 
 /// Bytes of one call: a longer script would stall the server for others.
 const BYTES_PER_CALL: usize = 1 << 20;
+/// The longest part of a result that is kept as text.
+const PART_BYTES: usize = 512 << 10;
 /// How a record's result begins that stands elsewhere. No task's result does: they begin with their `schema_version`.
 const MARK: &str = "{\"stored\":";
 
@@ -44,6 +46,18 @@ impl StoredResult {
     /// A result that stands in that form; `usage` is the result's own member.
     pub fn new(stored: Form, usage: Option<Box<RawValue>>) -> Self {
         Self { stored, usage, attempts: None }
+    }
+
+    /// What stands for a result that is kept as text, and its parts under their names.
+    pub fn of_json(result: &RawValue) -> (Self, Vec<(String, &[u8])>) {
+        #[derive(Deserialize)]
+        struct Counted {
+            usage: Option<Box<RawValue>>,
+        }
+        let counted = serde_json::from_str::<Counted>(result.get()).ok();
+        let parts = std::iter::zip(0.., result.get().as_bytes().chunks(PART_BYTES));
+        let parts: Vec<_> = parts.map(|(number, part)| (Self::part(number), part)).collect();
+        (Self::new(Form::Json(parts.len()), counted.and_then(|counted| counted.usage)), parts)
     }
 
     /// Where the result itself stands.

@@ -6,6 +6,8 @@ use redis::{FromRedisValue as _, Value};
 use serde_json::value::RawValue;
 
 use super::error::Error;
+use super::stash::StoredResult;
+use super::work::to_json;
 use super::{Queue, ms, parking, parts};
 use crate::ids::{JobId, Shard};
 use crate::job::Status;
@@ -108,10 +110,27 @@ impl Queue {
         Ok(usize::from_redis_value(reply.await?)?)
     }
 
-    /// Gives an ended job a result that its holder could not settle any more; `false` when it has one, or needs none.
-    pub async fn keep(&self, id: &JobId, result: &RawValue) -> Result<bool, Error> {
+    /// Gives an ended job a result that its holder could not settle any more; `false` when it has one, or needs none. One of
+    /// more than `inline_max` bytes is put beside the record, part by part.
+    pub async fn keep(&self, id: &JobId, result: &RawValue, inline_max: u64) -> Result<bool, Error> {
+        if result.get().len() as u64 <= inline_max {
+            return self.keep_some(id, result.get(), None).await;
+        }
+        let (stored, parts) = StoredResult::of_json(result);
+        for (name, part) in &parts {
+            if !self.keep_some(id, "", Some((name, part))).await? {
+                return Ok(false);
+            }
+        }
+        self.keep_some(id, &to_json(&stored), None).await
+    }
+
+    async fn keep_some(&self, id: &JobId, result: &str, part: Option<(&String, &&[u8])>) -> Result<bool, Error> {
         let reply = self.run(&self.inner.scripts.keep, &id.shard, |command| {
-            command.arg(id.local.as_str()).arg(result.get());
+            command.arg(id.local.as_str()).arg(result);
+            if let Some((name, value)) = part {
+                command.arg(name).arg(*value);
+            }
         });
         Ok(bool::from_redis_value(reply.await?)?)
     }

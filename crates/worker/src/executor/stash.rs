@@ -3,9 +3,8 @@
 
 use overshot_common::code::ErrorCode;
 use overshot_common::job::Progress;
-use overshot_common::queue::{Completed, Error, Form, Pass, Put, Settlement, Shelved, StoredResult, Verdict};
+use overshot_common::queue::{Completed, Error, Pass, Put, Settlement, Shelved, StoredResult, Verdict};
 use overshot_common::task::embedding::Key;
-use serde::Deserialize;
 use serde_json::value::{RawValue, to_raw_value};
 use tokio::time::Instant;
 
@@ -16,9 +15,6 @@ use crate::runner::registry::{Attempt, Stop};
 use crate::runner::settler::Ending;
 use crate::runner::station::Station;
 use crate::tasks::{Shelf, Stash};
-
-/// The longest part of a result that is kept as text.
-const PART_BYTES: usize = 512 << 10;
 
 impl Stash for Reporter<'_> {
     async fn names(&mut self) -> Result<Vec<Vec<u8>>, Outcome> {
@@ -135,13 +131,9 @@ fn result_of(settlement: &Settlement) -> Option<&RawValue> {
 pub(super) async fn set_aside(station: &Station, attempt: &Attempt, ending: Ending) -> Ending {
     let Ending::Settle(mut settlement) = ending else { return ending };
     let Some(result) = result_of(&settlement) else { return Ending::Settle(settlement) };
-    let (names, parts): (Vec<_>, Vec<_>) = std::iter::zip(0.., result.get().as_bytes().chunks(PART_BYTES))
-        .map(|(number, part)| (StoredResult::part(number), part))
-        .unzip();
-    let values: Vec<(&[u8], &[u8])> =
-        std::iter::zip(&names, &parts).map(|(name, part)| (name.as_bytes(), *part)).collect();
+    let (stored, parts) = StoredResult::of_json(result);
+    let values: Vec<(&[u8], &[u8])> = parts.iter().map(|(name, part)| (name.as_bytes(), *part)).collect();
     let outcome = put(station, attempt, &values, None).await;
-    let stored = StoredResult::new(Form::Json(parts.len()), usage_of(result));
     let stored = to_raw_value(&stored).expect("JSON always serializes");
     match (outcome, &settlement.verdict) {
         (Ok(()), Verdict::Completed(_)) => settlement.verdict = Verdict::Completed(stored),
@@ -152,12 +144,4 @@ pub(super) async fn set_aside(station: &Station, attempt: &Attempt, ending: Endi
         (Err(_), _) => settlement.partial = None,
     }
     Ending::Settle(settlement)
-}
-
-fn usage_of(result: &RawValue) -> Option<Box<RawValue>> {
-    #[derive(Deserialize)]
-    struct Counted {
-        usage: Option<Box<RawValue>>,
-    }
-    serde_json::from_str::<Counted>(result.get()).ok()?.usage
 }
