@@ -81,6 +81,12 @@ impl Caller {
         self.sees(job.owner.as_ref().map(|owner| owner.service.as_str()))
     }
 
+    /// Whether this caller may know of a collection of that name: a service's own are named for it.
+    pub(crate) fn sees_collection(&self, name: &str) -> bool {
+        let is_own = |rest: &str| rest.is_empty() || rest.starts_with('.');
+        self.service.as_deref().is_none_or(|service| name.strip_prefix(service).is_some_and(is_own))
+    }
+
     /// Judges a request by its method and path.
     fn may(&self, method: &Method, path: &str) -> Result<(), ApiError> {
         if let Some(Err(wait)) = self.rate.as_ref().map(RateLimiter::check) {
@@ -92,8 +98,8 @@ impl Caller {
     }
 }
 
-/// Where a token of one service may go: the places that tell only of its own jobs, and the pools' numbers.
-const PLACES_OF_A_SERVICE: [&str; 3] = ["/api/v1/jobs", "/api/v1/keys/", "/api/v1/pools"];
+/// Where a token of one service may go: the places that tell only of its own jobs and collections, and the pools' numbers.
+const PLACES_OF_A_SERVICE: [&str; 4] = ["/api/v1/jobs", "/api/v1/keys/", "/api/v1/pools", "/api/v1/collections"];
 /// Where jobs come from and are changed; whoever changes anything else operates the fleet.
 const PLACES_OF_JOBS: [&str; 2] = ["/api/v1/jobs", "/v1/"];
 

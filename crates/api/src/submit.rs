@@ -117,10 +117,9 @@ pub(crate) fn replaced_input(
 
 /// The collections of a bound caller are its service's own: it must neither read nor change another's through a job.
 fn check_collection(caller: &Caller, input: &RawValue) -> Result<(), ApiError> {
-    let (Some(service), Some(name)) = (caller.service(), embedding::collection_of(input)) else { return Ok(()) };
-    let own = name.strip_prefix(service).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+    let Some(name) = embedding::collection_of(input) else { return Ok(()) };
     let message = "must be named for the token's service: its name, or that, a dot and more";
-    if own { Ok(()) } else { Err(ApiError::invalid("input.collection", message)) }
+    if caller.sees_collection(&name) { Ok(()) } else { Err(ApiError::invalid("input.collection", message)) }
 }
 
 /// Judges a submit; `header_key` is the value of `Idempotency-Key`.

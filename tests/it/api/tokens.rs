@@ -221,3 +221,27 @@ async fn a_token_of_one_service_writes_to_its_own_collections_alone() {
     let answer = first.post(&format!("/api/v1/jobs/{id}/retry"), &json!({ "input": input("second.docs") })).await;
     assert_eq!((answer.status, answer.param()), (422, "input.collection"), "{}", answer.text);
 }
+
+#[tokio::test]
+async fn a_token_of_one_service_reads_its_own_collections_alone() {
+    let mut fleet = start().await;
+    fleet.add_worker();
+    let first = fleet.client.with_token(Some("first-old"));
+    for (name, status) in [("first", 200), ("first-x", 404), ("first.docs", 200), ("firsts", 404), ("docs", 404)] {
+        let input = json!({ "input": [{ "id": "a", "text": "x" }], "collection": name });
+        let id = fleet.client.submit(&json!({ "task": "embedding", "input": input })).await;
+        fleet.client.wait_status(&id, "completed").await;
+        let found = first.get(&format!("/api/v1/collections/{name}")).await;
+        assert_eq!(found.status, status, "{name}: {}", found.text);
+    }
+    let names = async |query: &str| {
+        let page = first.get(&format!("/api/v1/collections?{query}")).await.json;
+        let names: Vec<_> = page["data"].as_array().unwrap().iter().map(|one| one["name"].clone()).collect();
+        (names, page["has_more"] == true)
+    };
+    assert_eq!(names("").await, (vec![json!("first"), json!("first.docs")], false));
+    assert_eq!(names("limit=1").await, (vec![json!("first")], true));
+    assert_eq!(names("after=first").await, (vec![json!("first.docs")], false));
+    assert_eq!(names("after=first.docs").await, (vec![], false));
+    assert_eq!(send(&first, Method::DELETE, "/api/v1/collections/first").await.status, 403, "it does not operate");
+}

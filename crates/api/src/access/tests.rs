@@ -80,13 +80,20 @@ fn a_role_opens_its_own_calls_and_no_others() {
 fn a_token_of_one_service_goes_only_where_its_own_jobs_are() {
     let named = "[tokens.a]\ntoken_env = \"HELD\"\nroles = [\"read\", \"submit\"]\nservice = \"s\"";
     let access = access(&[], named);
-    for (path, expected) in
-        [("/api/v1/jobs", 0), ("/api/v1/pools/chat/demand", 0), ("/api/v1/workers", 403), ("/api/v1/stats", 403)]
-    {
+    for (path, expected) in [
+        ("/api/v1/jobs", 0),
+        ("/api/v1/pools/chat/demand", 0),
+        ("/api/v1/collections/s", 0),
+        ("/api/v1/workers", 403),
+        ("/api/v1/stats", 403),
+    ] {
         assert_eq!(status(&access, Some("Bearer held-1"), &Method::GET, path), expected, "{path}");
     }
     let caller = access.admit(&bearing(Some("Bearer held-1")), &Method::GET, "/api/v1/jobs").unwrap();
     assert!(caller.sees(Some("s")) && !caller.sees(Some("t")) && !caller.sees(None));
+    for (name, own) in [("s", true), ("s.docs", true), ("s.", true), ("sd", false), ("t", false), ("", false)] {
+        assert_eq!(caller.sees_collection(name), own, "{name}");
+    }
 }
 
 #[test]

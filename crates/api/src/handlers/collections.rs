@@ -22,7 +22,7 @@ const LIMIT_MAX: usize = 200;
 /// The page of who does not say.
 const LIMIT_DEFAULT: usize = 50;
 
-/// Lists the collections, by name.
+/// Lists the collections that the caller may know of, by name.
 #[utoipa::path(
     get,
     path = "/api/v1/collections",
@@ -33,9 +33,12 @@ const LIMIT_DEFAULT: usize = 50;
         (status = 422, description = "a parameter is not what the API takes"),
     ),
 )]
-pub(crate) async fn list(State(app): State<Arc<App>>, query: Pairs) -> Result<Json<Value>, ApiError> {
+pub(crate) async fn list(State(app): State<Arc<App>>, By(caller): By, query: Pairs) -> Result<Json<Value>, ApiError> {
     let (limit, after) = page(&query, &["limit", "after"])?;
-    let mut names = app.queue.collection_names(&after, limit + 1).await?;
+    let mut names = match caller.service() {
+        Some(service) => app.queue.collection_names_of(service, &after, limit + 1).await?,
+        None => app.queue.collection_names(&after, limit + 1).await?,
+    };
     let more = names.len() > limit;
     names.truncate(limit);
     let next = names.last().filter(|_| more).cloned();
@@ -62,6 +65,7 @@ pub(crate) async fn list(State(app): State<Arc<App>>, query: Pairs) -> Result<Js
 )]
 pub(crate) async fn show(
     State(app): State<Arc<App>>,
+    By(caller): By,
     Segment(name): Segment,
     query: Pairs,
 ) -> Result<Response, ApiError> {
@@ -71,7 +75,8 @@ pub(crate) async fn show(
         Some("base64") => Encoding::Base64,
         Some(_) => return Err(ApiError::invalid("encoding_format", "must be float or base64")),
     };
-    let found = if is_collection_name(&name) { app.queue.collection(&name, &after, limit).await? } else { None };
+    let may_be = is_collection_name(&name) && caller.sees_collection(&name);
+    let found = if may_be { app.queue.collection(&name, &after, limit).await? } else { None };
     let page = found.ok_or_else(ApiError::collection_not_found)?;
     let next = page.vectors.last().filter(|_| page.more).map(|(id, _)| id);
     // By hand: the vectors are JSON already where they are written.
@@ -110,7 +115,8 @@ pub(crate) async fn forget(
     By(caller): By,
     Segment(name): Segment,
 ) -> Result<StatusCode, ApiError> {
-    let dropped = is_collection_name(&name) && app.queue.drop_collection(&name).await?;
+    let may_be = is_collection_name(&name) && caller.sees_collection(&name);
+    let dropped = may_be && app.queue.drop_collection(&name).await?;
     if !dropped {
         return Err(ApiError::collection_not_found());
     }

@@ -191,9 +191,27 @@ impl Queue {
 
     /// Names of collections behind `after`, in order, at most `limit`.
     pub async fn collection_names(&self, after: &str, limit: usize) -> Result<Vec<String>, Error> {
-        let mut range = redis::cmd("ZRANGE");
         let from = if after.is_empty() { "-".to_owned() } else { format!("({after}") };
-        range.arg(keys::COLLECTIONS).arg(from).arg("+").arg("BYLEX").arg("LIMIT").arg(0).arg(limit);
+        self.names_between(&from, "+", limit).await
+    }
+
+    /// The same of those that are named for a service: its name, or that, a dot and more.
+    pub async fn collection_names_of(&self, service: &str, after: &str, limit: usize) -> Result<Vec<String>, Error> {
+        let (below, end) = (format!("{service}."), format!("({service}/"));
+        let mut names = Vec::new();
+        if after < service {
+            let itself = format!("[{service}");
+            names = self.names_between(&itself, &itself, limit).await?;
+        }
+        let from = if after < below.as_str() { format!("[{below}") } else { format!("({after}") };
+        // A slash follows the dot.
+        names.extend(self.names_between(&from, &end, limit - names.len()).await?);
+        Ok(names)
+    }
+
+    async fn names_between(&self, from: &str, to: &str, limit: usize) -> Result<Vec<String>, Error> {
+        let mut range = redis::cmd("ZRANGE");
+        range.arg(keys::COLLECTIONS).arg(from).arg(to).arg("BYLEX").arg("LIMIT").arg(0).arg(limit);
         Ok(Vec::from_redis_value(self.inner.link.call(&range).await?)?)
     }
 
