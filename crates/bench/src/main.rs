@@ -16,6 +16,7 @@ mod idle;
 mod lanes;
 mod lone;
 mod programs;
+mod real;
 mod recovery;
 mod relay;
 mod report;
@@ -102,6 +103,10 @@ async fn main() -> anyhow::Result<()> {
     }
     // How Redis keeps what it holds makes no difference to these.
     let mode = Mode::AofOff;
+    if wanted("real") {
+        println!("{mode}: real …");
+        report.add(mode, real::run(mode, &size).await.context("real")?)?;
+    }
     if wanted("curves") {
         println!("{mode}: curves …");
         let (rows, curves) = curves::run(mode, &size).await.context("curves")?;

@@ -21,7 +21,7 @@ const STEP: Duration = Duration::from_millis(1);
 static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// The time by which tokens are stamped.
-pub(super) fn now_us() -> u64 {
+pub(crate) fn now_us() -> u64 {
     u64::try_from(EPOCH.elapsed().as_micros()).unwrap_or(u64::MAX)
 }
 

@@ -7,19 +7,16 @@ use tokio::net::TcpStream;
 
 use super::provider::now_us;
 
-/// Stands before each token, both in the provider's chunks and in the fleet's.
-const MARK: &[u8] = br#""content":""#;
-
 /// One open stream.
 #[derive(Debug)]
-pub(super) struct Reader {
+pub(crate) struct Reader {
     stream: TcpStream,
     buffer: Vec<u8>,
 }
 
 impl Reader {
     /// Opens a stream and reads up to `greeting`.
-    pub(super) async fn open(address: &str, path: &str, greeting: &str) -> anyhow::Result<Self> {
+    pub(crate) async fn open(address: &str, path: &str, greeting: &str) -> anyhow::Result<Self> {
         let mut stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: {address}\r\n\r\n").as_bytes()).await?;
@@ -30,21 +27,21 @@ impl Reader {
         Ok(Self { stream, buffer })
     }
 
-    /// Reads so many tokens; returns how long each was under way, in µs.
-    pub(super) async fn read(mut self, tokens: usize) -> anyhow::Result<Vec<u64>> {
+    /// Reads so many tokens, whose times stand behind `mark`; returns how long each was under way, in µs.
+    pub(crate) async fn read(mut self, mark: &[u8], tokens: usize) -> anyhow::Result<Vec<u64>> {
         let mut delays = Vec::with_capacity(tokens);
         loop {
             let now = now_us();
             let mut done = 0;
-            while let Some(start) = self.buffer[done..].windows(MARK.len()).position(|window| window == MARK) {
-                let token = &self.buffer[done + start + MARK.len()..];
+            while let Some(start) = self.buffer[done..].windows(mark.len()).position(|window| window == mark) {
+                let token = &self.buffer[done + start + mark.len()..];
                 let Some(length) = token.iter().position(|byte| *byte == b'"') else { break };
                 let sent: u64 = std::str::from_utf8(&token[..length])?.parse().context("a token is no time")?;
                 delays.push(now.saturating_sub(sent));
                 if delays.len() == tokens {
                     return Ok(delays);
                 }
-                done += start + MARK.len() + length;
+                done += start + mark.len() + length;
             }
             self.buffer.drain(..done);
             let read = self.stream.read_buf(&mut self.buffer).await?;
