@@ -12,18 +12,14 @@ mod submits;
 
 /// A WAV file of silence: 16-bit samples at 16 kHz. `mark` makes it another file.
 pub(crate) fn silence(seconds: u32, mark: u8) -> Vec<u8> {
-    let length = seconds * 32_000;
-    let mut file = Vec::new();
-    file.extend_from_slice(b"RIFF");
-    file.extend_from_slice(&(36 + length).to_le_bytes());
-    file.extend_from_slice(b"WAVEfmt \x10\0\0\0\x01\0\x01\0");
-    file.extend_from_slice(&16_000_u32.to_le_bytes());
-    file.extend_from_slice(&32_000_u32.to_le_bytes());
-    file.extend_from_slice(b"\x02\0\x10\0data");
-    file.extend_from_slice(&length.to_le_bytes());
-    file.resize(44 + length as usize, 0);
-    file[44] = mark;
-    file
+    let sample_format = hound::SampleFormat::Int;
+    let spec = hound::WavSpec { channels: 1, sample_rate: 16_000, bits_per_sample: 16, sample_format };
+    let mut file = std::io::Cursor::new(Vec::new());
+    let mut writer = hound::WavWriter::new(&mut file, spec).unwrap();
+    let samples = std::iter::once(i16::from(mark)).chain(std::iter::repeat(0));
+    samples.take(seconds as usize * 16_000).for_each(|sample| writer.write_sample(sample).unwrap());
+    writer.finalize().unwrap();
+    file.into_inner()
 }
 
 /// A provider's answer of these segments: begin, end, text.

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Bytes;
@@ -38,6 +38,8 @@ pub struct Seen {
     pub body: Value,
     /// Its headers.
     pub headers: HeaderMap,
+    /// When it came.
+    pub at: Instant,
 }
 
 #[derive(Debug)]
@@ -207,7 +209,7 @@ async fn answer(method: Method, State(shared): State<Arc<Shared>>, headers: Head
     };
     let reply = {
         let mut script = shared.script();
-        script.seen.push(Seen { body: body.clone(), headers });
+        script.seen.push(Seen { body: body.clone(), headers, at: Instant::now() });
         script.queued.pop_front().unwrap_or_else(|| script.standing.clone())
     };
     shared.counts.send_modify(|counts| counts.requests += 1);

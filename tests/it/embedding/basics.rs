@@ -21,6 +21,14 @@ async fn texts_become_vectors_in_their_order_and_in_batches() {
     }
     assert_eq!(stub.batches(), [&["one", "two"][..], &["three", "four"], &["five"]]);
     assert_eq!((&done["model"], &done["stream"]), (&json!("small"), &json!(false)));
+    assert_eq!(done["progress"], json!({ "done": 5, "total": 5, "unit": "texts" }));
+}
+
+#[tokio::test]
+async fn a_job_of_one_batch_tells_that_all_of_it_is_done() {
+    let (stub, fleet) = fleet("batch_size = 8", "").await;
+    let done = run(&fleet, &json!({ "input": ["one", "two", "one"] })).await;
+    assert_eq!((&done["progress"], stub.requests()), (&json!({ "done": 3, "total": 3, "unit": "texts" }), 1), "{done}");
 }
 
 #[tokio::test]

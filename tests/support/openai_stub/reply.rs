@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::http::StatusCode;
@@ -31,6 +32,10 @@ enum Kind {
     /// The vectors of the request's texts.
     Vectors {
         gate: Option<Arc<Semaphore>>,
+    },
+    /// One word, for as many tokens as the request's member `spend` says.
+    Spend {
+        after: Duration,
     },
     Hang,
 }
@@ -84,6 +89,11 @@ impl Reply {
         Self(Kind::Vectors { gate: Some(Arc::clone(gate)) })
     }
 
+    /// Answers after that time, and reports as many tokens as the request's member `spend` says.
+    pub fn spending(after: Duration) -> Self {
+        Self(Kind::Spend { after })
+    }
+
     /// Takes the request and never answers.
     pub fn hang() -> Self {
         Self(Kind::Hang)
@@ -114,9 +124,14 @@ impl Reply {
 
     /// Then the end: the finish reason, the usage, the end mark.
     #[must_use]
-    pub fn then_end(mut self, finish_reason: &str) -> Self {
+    pub fn then_end(self, finish_reason: &str) -> Self {
+        self.then_end_after(finish_reason, 3, 4)
+    }
+
+    fn then_end_after(mut self, finish_reason: &str, prompt: u64, completion: u64) -> Self {
         self.step(Step::Data(chunk(&json!({}), Some(finish_reason))));
-        let usage = json!({ "prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7 });
+        let usage =
+            json!({ "prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion });
         let last = json!({ "id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "stub-model",
             "choices": [], "usage": usage });
         self.step(Step::Data(last.to_string()));
@@ -158,6 +173,11 @@ impl Reply {
                 }
                 pending.complete();
                 return plain(200, &[], embeddings(request));
+            }
+            Kind::Spend { after } => {
+                tokio::time::sleep(after).await;
+                let spent = request["spend"].as_u64().unwrap_or_default();
+                steps(Self::texts(&["Done."]).then_end_after("stop", 0, spent))
             }
             Kind::Echo { gate } => echo_steps(request, gate),
             Kind::Stream(steps) => steps,

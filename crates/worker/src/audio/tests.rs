@@ -4,18 +4,13 @@ use super::*;
 
 /// A WAV file of 16-bit samples at 16 kHz.
 pub(crate) fn wav(samples: impl Iterator<Item = f32>) -> Bytes {
-    let data: Vec<u8> = samples.flat_map(|sample| ((sample * 32_000.0) as i16).to_le_bytes()).collect();
-    let length = u32::try_from(data.len()).unwrap();
-    let mut file = Vec::new();
-    file.extend_from_slice(b"RIFF");
-    file.extend_from_slice(&(36 + length).to_le_bytes());
-    file.extend_from_slice(b"WAVEfmt \x10\0\0\0\x01\0\x01\0");
-    file.extend_from_slice(&16_000_u32.to_le_bytes());
-    file.extend_from_slice(&32_000_u32.to_le_bytes());
-    file.extend_from_slice(b"\x02\0\x10\0data");
-    file.extend_from_slice(&length.to_le_bytes());
-    file.extend_from_slice(&data);
-    file.into()
+    let sample_format = hound::SampleFormat::Int;
+    let spec = hound::WavSpec { channels: 1, sample_rate: 16_000, bits_per_sample: 16, sample_format };
+    let mut file = std::io::Cursor::new(Vec::new());
+    let mut writer = hound::WavWriter::new(&mut file, spec).unwrap();
+    samples.for_each(|sample| writer.write_sample((sample * 32_000.0) as i16).unwrap());
+    writer.finalize().unwrap();
+    file.into_inner().into()
 }
 
 pub(crate) fn silence(seconds: usize) -> Bytes {

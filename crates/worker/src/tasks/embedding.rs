@@ -172,6 +172,10 @@ impl<'a> Work<'a> {
             let mut values: Vec<(&[u8], &[u8])> = vectors().map(|(key, vector)| (&key[..], vector)).collect();
             values.extend(usage.as_deref().map(|usage| (USAGE, usage)));
             stash.put(&values, Some(self.progress())).await?;
+        } else {
+            // One that cannot be told is no reason to lose the vectors.
+            let done = self.keys.len() as u64;
+            let _ = stash.put(&[], Some(Progress { done, total: Some(done), unit: UNIT.to_owned() })).await;
         }
         if self.may_stand_in_the_job() || !self.has_checkpoints() {
             self.held.extend(vectors().map(|(key, vector)| (*key, vector.into())));
