@@ -81,6 +81,11 @@ impl OllamaStub {
         self.shared.state.borrow().loads
     }
 
+    /// How many chats are under way.
+    pub fn in_use(&self) -> usize {
+        self.shared.state.borrow().in_use
+    }
+
     /// The chat model that is loaded.
     pub fn loaded(&self) -> Option<String> {
         self.shared.state.borrow().loaded.clone()

@@ -3,6 +3,7 @@
 //! Absolute numbers drift from machine to machine and from minute to minute; a ratio is the median of pairs taken in turn.
 #![allow(clippy::print_stdout, reason = "the table goes to the terminal")]
 
+mod affinity;
 mod backlog;
 mod bare;
 mod batches;
@@ -118,6 +119,10 @@ async fn main() -> anyhow::Result<()> {
         let (rows, curves) = Box::pin(scale::run(mode, &size)).await.context("scale")?;
         report.add(mode, rows)?;
         report.add_curves(mode, curves)?;
+    }
+    if wanted("affinity") {
+        println!("{mode}: affinity …");
+        report.add(mode, Box::pin(affinity::run(mode)).await.context("affinity")?)?;
     }
     if wanted("recovery") {
         println!("{mode}: recovery …");

@@ -47,6 +47,7 @@ pub use list::{Cursor, Filter, Page};
 pub use place::Place;
 pub use providers::{
     CallReport, Circuit, Draw, Drawn, ITSELF, MayTry, ProviderReport, ProviderStatus, Refund, Standing, Trial,
+    TurnStatus,
 };
 pub use read::{KeyView, PoolNumbers, WorkerInfo};
 pub use scripts::Clock;

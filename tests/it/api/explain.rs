@@ -87,7 +87,7 @@ async fn a_job_is_told_the_circuit_that_is_open_and_the_limit_that_is_reached() 
     assert_eventually!(explain(&fleet, &second).await["reason"] == "provider_limited");
     let told = explain(&fleet, &second).await;
     let limit = json!({ "name": "max_in_flight", "value": 1, "threshold": 1 });
-    let server = json!({ "provider": "stub", "state": "ok", "breaker": "closed", "limit": limit });
+    let server = json!({ "provider": "stub", "state": "ok", "breaker": "closed", "limit": limit, "runs": null });
     assert_eq!(told["providers"], json!([server]), "{told:#}");
     assert!(told["summary"].as_str().unwrap().contains("max_in_flight of stub is reached (1 of 1)"), "{told:#}");
     gate.add_permits(1);

@@ -95,6 +95,25 @@ async fn a_worker_killed_in_its_turn_leaves_it_to_the_others() {
 }
 
 #[tokio::test]
+async fn with_workers_killed_in_their_turns_every_job_is_done_and_no_two_models_meet() {
+    let stub = OllamaStub::start(ms(100), ms(200)).await;
+    let config = on_ollama(&stub, "max_crashes = 100", MODELS);
+    let mut fleet = FleetOptions::new(config).workers(3).start().await;
+    let ids = submit(&fleet, &["a", "b"], 60).await;
+    for victim in 0..2 {
+        assert_eventually!(stub.in_use() > 0);
+        fleet.workers[victim].kill();
+        fleet.add_worker();
+        fleet.wait_for_workers(4).await;
+    }
+    for id in &ids {
+        assert_eq!(fleet.client.wait_end(id).await["status"], "completed");
+    }
+    assert_eq!(stub.conflicts(), 0);
+    assert!(stub.loads() <= 6, "{} loads", stub.loads());
+}
+
+#[tokio::test]
 async fn a_job_that_waits_for_its_turn_is_counted_explained_and_cancelled() {
     let stub = OllamaStub::start(ms(50), Duration::from_secs(600)).await;
     let fleet = Fleet::start(on_ollama(&stub, "", MODELS)).await;
@@ -105,7 +124,10 @@ async fn a_job_that_waits_for_its_turn_is_counted_explained_and_cancelled() {
     assert_eq!((&numbers["by_status"]["queued"], &numbers["by_priority"]["normal"]), (&json!(2), &json!(2)));
     assert_eq!(fleet.client.get("/api/v1/pools/chat/demand").await.json["demand"], 3);
     let explained = fleet.client.get(&format!("/api/v1/jobs/{}/explain", waits[1])).await.json;
-    assert_eq!((&explained["reason"], &explained["position"]), (&json!("queued"), &json!(1)), "{explained}");
+    assert_eq!((&explained["reason"], &explained["position"]), (&json!("waiting_for_turn"), &json!(1)), "{explained}");
+    assert!(explained["summary"].as_str().unwrap().contains("ollama runs a"), "{explained}");
+    let status = fleet.client.get("/api/v1/providers/status").await.json;
+    assert_eq!(status["data"][0]["turn"], json!({ "model": "a", "workers": 1, "next": null }));
     assert_eq!(fleet.client.cancel(&waits[0]).await.status, 200);
     assert_eq!(fleet.client.job(&waits[0]).await["status"], "cancelled");
     assert_eq!(fleet.client.get("/api/v1/pools/chat/demand").await.json["demand"], 2);

@@ -83,7 +83,7 @@ async fn priorities_are_strict_with_a_share_and_what_was_handed_back_goes_first(
     assert_eq!(ids(&shop.claim_of("w", 10, &["b"]).await), [], "what was handed back waits for its turn, too");
     assert_eq!(ids(&shop.claim_of("w", 1, &["a"]).await), [high]);
     let place = shop.queue.place(&second).await.unwrap();
-    assert_eq!((place.in_stream, place.before), (true, 1));
+    assert_eq!((place.in_stream, place.awaits_turn, place.before), (false, true, 1));
     assert_eq!(ids(&shop.claim_of("w", 2, &["a"]).await), [first, second]);
     assert_eq!(ids(&shop.claim_of("w", 2, &["a"]).await), [low]);
 }

@@ -40,6 +40,8 @@ enum Reason {
     ProviderDown,
     /// No provider that serves it has room: a limit of theirs is reached.
     ProviderLimited,
+    /// Every provider that serves it runs another model.
+    WaitingForTurn,
     /// It is due and will be in its stream in a moment.
     AboutToQueue,
     /// Others come first, or no worker has a free slot.
@@ -92,6 +94,8 @@ struct Server {
     breaker: Option<Breaker>,
     /// The limit of which most is used; none: it has no limits.
     limit: Option<LimitUse>,
+    /// The model that it runs, where it runs one at a time and is at work.
+    runs: Option<String>,
     /// Whether the job would wait for it to come back.
     #[serde(skip)]
     down: bool,
@@ -146,6 +150,7 @@ async fn servers(app: &App, job: &Job) -> Result<Vec<Server>, Error> {
             state: provider::state(config, &status),
             breaker: provider::breaker(config, &status, model),
             limit: provider::fullest_limit(config, &status),
+            runs: status.turn.as_ref().filter(|turn| turn.workers > 0).map(|turn| turn.model.clone()),
             down: provider::is_down_for(config, &status, model),
         })
     }))
@@ -154,9 +159,10 @@ async fn servers(app: &App, job: &Job) -> Result<Vec<Server>, Error> {
 
 fn explain(job: &Job, place: Place, numbers: &PoolNumbers, tallies: &Tallies, providers: Vec<Server>) -> Explanation {
     let due_in = job.run_at.map(|at| Duration::try_from(at.duration_since(jiff::Timestamp::now())).unwrap_or_default());
-    let waits = matches!(job.status, Status::Scheduled | Status::Retrying) && !place.in_stream;
+    let waits = matches!(job.status, Status::Scheduled | Status::Retrying) && !place.in_stream && !place.awaits_turn;
     let reason = reason(job, &place, numbers, &providers, due_in.unwrap_or_default());
-    let position = place.in_stream.then(|| place.before + before_its_priority(job.priority, numbers));
+    let position =
+        (place.in_stream || place.awaits_turn).then(|| place.before + before_its_priority(job.priority, numbers));
     let eta = position.filter(|_| reason == Reason::Queued).and_then(|position| eta(position + 1, tallies));
     let key = job.concurrency_key.as_ref().filter(|_| job.status == Status::Blocked);
     let mut explanation = Explanation {
@@ -188,15 +194,20 @@ fn explain(job: &Job, place: Place, numbers: &PoolNumbers, tallies: &Tallies, pr
 fn reason(job: &Job, place: &Place, numbers: &PoolNumbers, providers: &[Server], due_in: Duration) -> Reason {
     let full = |server: &Server| server.limit.is_some_and(|limit| limit.is_reached());
     let none_takes = !providers.is_empty() && providers.iter().all(|server| server.down || full(server));
+    let other = |server: &Server| server.runs.as_ref().is_some_and(|runs| job.model.as_ref() != Some(runs));
+    let none_runs_it =
+        !providers.is_empty() && providers.iter().all(|server| server.down || full(server) || other(server));
+    let may_be_claimed = place.in_stream || place.awaits_turn;
     match job.status {
         status if status.is_terminal() => Reason::Ended,
         Status::Running => Reason::Running,
         Status::Blocked => Reason::WaitingForKey,
-        _ if place.in_stream && numbers.paused => Reason::Paused,
-        _ if place.in_stream && numbers.live_workers == 0 => Reason::NoLiveWorker,
-        _ if place.in_stream && none_takes && providers.iter().all(|server| server.down) => Reason::ProviderDown,
-        _ if place.in_stream && none_takes => Reason::ProviderLimited,
-        _ if place.in_stream => Reason::Queued,
+        _ if may_be_claimed && numbers.paused => Reason::Paused,
+        _ if may_be_claimed && numbers.live_workers == 0 => Reason::NoLiveWorker,
+        _ if may_be_claimed && none_takes && providers.iter().all(|server| server.down) => Reason::ProviderDown,
+        _ if may_be_claimed && none_takes => Reason::ProviderLimited,
+        _ if place.awaits_turn && none_runs_it => Reason::WaitingForTurn,
+        _ if may_be_claimed => Reason::Queued,
         Status::Scheduled if !due_in.is_zero() => Reason::NotDue,
         Status::Retrying if !due_in.is_zero() => Reason::RetryDelay,
         _ => Reason::AboutToQueue,
@@ -241,6 +252,11 @@ impl Explanation {
                     format!("{limit} of {name} is reached ({value} of {threshold})")
                 });
                 format!("The job waits for a provider: {}; {}.", told.collect::<Vec<_>>().join(", "), self.others())
+            }
+            Reason::WaitingForTurn => {
+                let runs = self.providers.iter().filter_map(|server| Some((&server.provider, server.runs.as_ref()?)));
+                let runs: Vec<_> = runs.map(|(name, model)| format!("{name} runs {model}")).collect();
+                format!("The job waits for its model's turn: {}; {}.", runs.join(", "), self.others())
             }
             Reason::Queued => {
                 let eta = self.eta_seconds.map(|time| format!(", about {} at the pace of late", shown(Some(time))));

@@ -10,7 +10,7 @@ use futures_util::future::try_join_all;
 use overshot_common::config::{ProviderConfig, ProviderKind};
 use overshot_common::job::times;
 use overshot_common::provider::{self, Breaker};
-use overshot_common::queue::{Circuit, ProviderStatus};
+use overshot_common::queue::{Circuit, ProviderStatus, TurnStatus};
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -49,6 +49,8 @@ struct Provider {
     breaker: Option<BTreeMap<String, CircuitView>>,
     /// What it has loaded, where it tells.
     loaded: Option<Value>,
+    /// Where it runs one model at a time.
+    turn: Option<Turn>,
     limits: Limits,
     last_error: Option<LastError>,
 }
@@ -62,6 +64,17 @@ struct CircuitView {
     open_until: Option<String>,
     /// It asked to be left alone.
     paused_until: Option<String>,
+}
+
+/// Which model it runs; between turns, which it ran last.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ProviderTurn)]
+struct Turn {
+    model: String,
+    /// Workers that have jobs of it in flight.
+    workers: u64,
+    /// The model that has the next turn, because it has waited too long.
+    next: Option<String>,
 }
 
 /// None: no limit.
@@ -126,6 +139,7 @@ fn shown(name: &str, config: &ProviderConfig, status: &ProviderStatus, liveness:
         latency_ms: status.facts.get("latency").and_then(|ms| ms.parse().ok()),
         breaker: config.breaker.is_some().then(|| circuits.collect()),
         loaded: status.facts.get("loaded").and_then(|loaded| serde_json::from_str(loaded).ok()),
+        turn: status.turn.clone().map(|TurnStatus { model, workers, next }| Turn { model, workers, next }),
         limits: Limits {
             max_in_flight: used(config.limits.max_in_flight.map(u64::from), status.in_flight),
             requests_per_minute: used(config.limits.requests_per_minute.map(u64::from), status.requests),

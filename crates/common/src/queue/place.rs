@@ -18,7 +18,9 @@ const LOOKED_AT: usize = 100;
 pub struct Place {
     /// Whether it is in a stream, so that a worker may claim it.
     pub in_stream: bool,
-    /// Jobs before it in its stream, at most 1000.
+    /// Whether it waits for its model's turn instead, where a worker may claim it that has it.
+    pub awaits_turn: bool,
+    /// Jobs before it in its stream, or that wait for that turn before it, at most 1000.
     pub before: u64,
     /// Whether there are more than those.
     pub more: bool,
@@ -34,11 +36,13 @@ impl Queue {
         let reply = self.run(&self.inner.scripts.place, &id.shard, |command| {
             command.arg(id.local.as_str()).arg(COUNTED);
         });
-        let [in_stream, before, more, holder, waiters] = parts(reply.await?)?;
+        let [place, before, more, holder, waiters] = parts(reply.await?)?;
+        let place = u8::from_redis_value(place)?;
         let holder = Some(String::from_redis_value(holder)?).filter(|holder| !holder.is_empty());
         let holder = holder.map(|local| local.parse().map_err(Error::corrupt)).transpose()?;
         Ok(Place {
-            in_stream: bool::from_redis_value(in_stream)?,
+            in_stream: place == 1,
+            awaits_turn: place == 2,
             before: u64::from_redis_value(before)?,
             more: bool::from_redis_value(more)?,
             key_holder: holder.map(|local| JobId { shard: id.shard.clone(), local }),

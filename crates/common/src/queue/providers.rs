@@ -205,6 +205,19 @@ pub struct ProviderStatus {
     pub requests: u64,
     /// Tokens of the last minute.
     pub tokens: u64,
+    /// The last turn, where it runs one model at a time.
+    pub turn: Option<TurnStatus>,
+}
+
+/// Whose turn it is on a provider that runs one model at a time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TurnStatus {
+    /// The model.
+    pub model: String,
+    /// How many workers have jobs of it in flight.
+    pub workers: u64,
+    /// The model that has the next turn, because it has waited too long.
+    pub next: Option<String>,
 }
 
 impl Queue {
@@ -276,7 +289,8 @@ impl Queue {
     /// Reads all that is known of a provider.
     pub async fn provider_status(&self, name: &str) -> Result<ProviderStatus, Error> {
         let reply = self.run_at(&self.inner.scripts.provider_status, name, |_| {});
-        let [now, facts, stored, in_flight, requests, tokens] = parts(reply.await?)?;
+        let [now, facts, stored, in_flight, requests, tokens, turn] = parts(reply.await?)?;
+        let (model, workers, next) = <(String, u64, String)>::from_redis_value(turn)?;
         let number = |value: Value| -> Result<u64, Error> {
             String::from_redis_value(value)?.parse().map_err(|_| Error::corrupt("no number in a provider's status"))
         };
@@ -287,6 +301,11 @@ impl Queue {
             in_flight: u64::from_redis_value(in_flight)?,
             requests: u64::from_redis_value(requests)?,
             tokens: number(tokens)?,
+            turn: (!model.is_empty()).then(|| TurnStatus {
+                model,
+                workers,
+                next: Some(next).filter(|next| !next.is_empty()),
+            }),
         })
     }
 }

@@ -168,12 +168,17 @@ impl Upstream {
     ) -> Option<(Turn, Option<Hold>)> {
         let _alone = turns.asking.lock().await;
         let sent = Instant::now();
+        let lasts = self.common.liveness;
         let (wish, in_flight) = {
-            let used = turns.used();
-            (wish(&used)?, (used.holds > 0).then(|| used.model.clone()))
+            let mut used = turns.used();
+            let wish = wish(&used)?;
+            if matches!(wish, Wish::Begin { .. }) {
+                // Should the answer be lost, or nobody wait for it any more, what it grants is given back.
+                used.until.get_or_insert(sent + lasts);
+            }
+            (wish, (used.holds > 0).then(|| used.model.clone()))
         };
         let (begins, leaves) = (matches!(wish, Wish::Begin { .. }), matches!(wish, Wish::Leave));
-        let lasts = self.common.liveness;
         let call = TurnCall { worker: &self.common.worker, in_flight: in_flight.as_deref(), lasts, wish };
         let turn = self.common.queue.take_turn(self.name(), &call).await;
         let turn =

@@ -4,7 +4,7 @@
 -- Returns how many were mended
 -- Atomic because the job may move between check and write.
 -- Needed after a stream was deleted, a consumer removed by hand, or a failover forgot the last steps.
-local most, mended = tonumber(ARGV[1]), 0
+local most, mended, by_model = tonumber(ARGV[1]), 0, ARGV[4] == '1'
 
 -- A waiting job's entry is read by claim alone; one that is pending, or gone, will never be claimed: a new ticket.
 local function requeue(id, job)
@@ -12,13 +12,13 @@ local function requeue(id, job)
     return
   end
   if job[TICKET] == NO_ENTRY then
-    quit_turn(id, turn_of(job))
+    redis.call('ZREM', base .. ':m:' .. cjson.decode(job[SPEC]).l, id)
   else
     redis.call('XDEL', base .. LANES[job[LANE]], job[TICKET])
   end
   unpush(job)
   job[FRONT] = 1
-  push(id, job, true)
+  push(id, job, not by_model)
   save(id, job)
   mended = mended + 1
 end
@@ -59,10 +59,9 @@ for _, id in ipairs(page) do
     mended = mended + 1
   elseif job[STATUS] == RUNNING then
     mended = mended + redis.call('ZADD', base .. ':leases', 'NX', now + tonumber(ARGV[2]), id)
-  elseif job[TICKET] == NO_ENTRY and ARGV[4] == '1' then
-    if not redis.call('ZSCORE', base .. ':m:' .. turn_of(job), id) then
-      await_turn(id, job, turn_of(job))
-      mended = mended + 1
+  elseif job[TICKET] == NO_ENTRY and by_model then
+    if not redis.call('ZSCORE', base .. ':m:' .. cjson.decode(job[SPEC]).l, id) then
+      requeue(id, job)
     end
   elseif job[TICKET] ~= '' then
     if #redis.call('XRANGE', base .. LANES[job[LANE]], job[TICKET], job[TICKET]) == 0 then

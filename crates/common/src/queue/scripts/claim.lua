@@ -155,7 +155,7 @@ if ARGV[5] then
       for _, id in ipairs(waiters) do
         local job = given < wanted and load(id)
         if job and job[TICKET] == NO_ENTRY and cjson.decode(job[SPEC]).m == ARGV[i + 1] then
-          quit_turn(id, label)
+          redis.call('ZREM', base .. ':m:' .. label, id)
           if rank == RANKS then
             redis.call('HINCRBY', base .. ':ctl', 'suspects', -1)
             redis.call('HSET', base .. ':suspects', worker, id)

@@ -1,7 +1,8 @@
 -- provider_status: reads all that is known of one provider; changes nothing.
 -- KEYS[1] overshot:{provider:<name>}
 -- ARGV none
--- Returns { now, facts, circuits, jobs in flight, requests and tokens of the last minute }
+-- Returns { now, facts, circuits, jobs in flight, requests and tokens of the last minute, { model whose turn it is, workers that
+--   use it, model that is promised the next, '' where there is none } }
 -- Atomic because the numbers belong together.
 local first = quarter - QUARTERS
 local window = redis.call('HGETALL', base .. ':window')
@@ -20,6 +21,8 @@ local in_flight = 0
 for _, worker in ipairs(redis.call('ZRANGEBYSCORE', base .. ':holders', '(' .. text(now), '+inf')) do
   in_flight = in_flight + tonumber(string.match(redis.call('HGET', base .. ':held', worker) or '0', '^%d+'))
 end
+local turn = redis.call('HMGET', base .. ':turn', 'model', 'next', 'next_until')
+local promised = tonumber(turn[3] or 0) > now and turn[2] or ''
 return {
   text(now),
   redis.call('HGETALL', base .. ':facts'),
@@ -27,4 +30,5 @@ return {
   in_flight,
   math.max(requests, 0),
   string.format('%.0f', math.max(tokens, 0)),
+  { turn[1] or '', redis.call('ZCOUNT', base .. ':users', '(' .. text(now), '+inf'), promised },
 }

@@ -6,7 +6,7 @@ local found = {}
 local function wait_of(label, id, since)
   local job = load(id)
   if not job or job[TICKET] ~= NO_ENTRY then
-    return quit_turn(id, label)
+    return redis.call('ZREM', base .. ':m:' .. label, id)
   end
   local model = cjson.decode(job[SPEC]).m
   local known = found[model]
@@ -19,14 +19,16 @@ local function wait_of(label, id, since)
 end
 
 for _, label in ipairs(redis.call('SMEMBERS', base .. ':turns')) do
-  if label == ARGV[1] then
-    local first = redis.call('ZRANGE', base .. ':m:' .. label, 0, ARGV[2] - 1, 'WITHSCORES')
-    for i = 1, #first, 2 do
-      wait_of(label, first[i], first[i + 1] % PER_RANK)
+  local first, since = first_in_turn(label)
+  if not first then
+    redis.call('SREM', base .. ':turns', label)
+  elseif label == ARGV[1] then
+    local all = redis.call('ZRANGE', base .. ':m:' .. label, 0, ARGV[2] - 1, 'WITHSCORES')
+    for i = 1, #all, 2 do
+      wait_of(label, all[i], all[i + 1] % PER_RANK)
     end
   else
-    local first, since = first_in_turn(label)
-    wait_of(label, first or '', since or now)
+    wait_of(label, first, since)
   end
 end
 return found

@@ -8,27 +8,10 @@ local function index_deadline(id, job)
   end
 end
 
--- A job of a pool that drains by model waits in a set of its model, in order of rank and age, and has no entry before the claim
+-- A job of a pool that drains by model waits in a set of its label, in order of rank and age, and has no entry before the claim
 -- that takes it. Its ticket is an id that no entry has. Ranks: what was handed back, the priorities, suspects.
 local AWAITS_TURN, NO_ENTRY = 2, '0-1'
 local RANKS, PER_RANK = 4, 10000000000000
-local function turn_of(job)
-  return cjson.decode(job[SPEC]).l
-end
-
-local function await_turn(id, job, label)
-  local rank = job[LANE] == SUSPECT_LANE and RANKS or job[LANE] == FRONT_LANE and 0 or job[LANE]
-  redis.call('ZADD', base .. ':m:' .. label, text(rank * PER_RANK + job[RUN_AT]), id)
-  redis.call('SADD', base .. ':turns', label)
-  return NO_ENTRY
-end
-
-local function quit_turn(id, label)
-  redis.call('ZREM', base .. ':m:' .. label, id)
-  if redis.call('EXISTS', base .. ':m:' .. label) == 0 then
-    redis.call('SREM', base .. ':turns', label)
-  end
-end
 
 -- Who waits first for a turn, and since when the one has been due that waits longest.
 local function first_in_turn(label)
@@ -57,7 +40,11 @@ local function push(id, job, has_turn)
   end
   job[LANE] = lane
   if job[OWN_DEADLINE] == AWAITS_TURN and not has_turn then
-    job[TICKET] = await_turn(id, job, turn_of(job))
+    local label = cjson.decode(job[SPEC]).l
+    local rank = lane == SUSPECT_LANE and RANKS or lane == FRONT_LANE and 0 or lane
+    redis.call('ZADD', base .. ':m:' .. label, string.format('%.0f', rank * PER_RANK + job[RUN_AT]), id)
+    redis.call('SADD', base .. ':turns', label)
+    job[TICKET] = NO_ENTRY
   else
     job[TICKET] = redis.call('XADD', base .. LANES[lane], '*', 'j', id)
   end
@@ -115,7 +102,7 @@ end
 local function withdraw(id, job)
   if job[TICKET] ~= '' then
     if job[TICKET] == NO_ENTRY then
-      quit_turn(id, turn_of(job))
+      redis.call('ZREM', base .. ':m:' .. cjson.decode(job[SPEC]).l, id)
     else
       redis.call('XDEL', base .. LANES[job[LANE]], job[TICKET])
     end
