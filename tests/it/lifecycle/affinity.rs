@@ -155,6 +155,19 @@ async fn embeddings_run_beside_any_model_and_what_they_load_is_told_but_chosen_b
 }
 
 #[tokio::test]
+async fn of_two_servers_each_runs_a_model_of_its_own_and_the_jobs_go_where_theirs_runs() {
+    let (one, two) = (OllamaStub::start(ms(200), ms(40)).await, OllamaStub::start(ms(200), ms(40)).await);
+    let second = two.provider(MODELS).replace("[providers.ollama]", "[providers.second]");
+    let config = on_ollama(&one, "", MODELS).replace("[\"ollama\"]", "[\"ollama\", \"second\"]");
+    let fleet = FleetOptions::new(format!("{config}\n{second}")).workers(2).start().await;
+    let ids = submit(&fleet, &["a", "b"], 40).await;
+    all_complete(&fleet, &ids).await;
+    assert_eq!((one.conflicts(), two.conflicts()), (0, 0));
+    assert!(one.loads() <= 2 && two.loads() <= 2, "{} and {} loads", one.loads(), two.loads());
+    assert!(!two.asked("/api/chat").is_empty(), "b ran beside a");
+}
+
+#[tokio::test]
 async fn another_pool_on_the_same_server_keeps_to_its_turns() {
     let stub = OllamaStub::start(ms(200), ms(30)).await;
     let other = "[pools.other]\nproviders = [\"ollama\"]\nlease = \"3s\"\naffinity = \"none\"\n";
