@@ -93,7 +93,7 @@ pub(crate) struct Upload {
     #[schema(example = "en", pattern = "^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,2}$")]
     language: Option<String>,
     /// Words that guide the spelling.
-    #[schema(max_length = 4096)]
+    #[schema(max_length = 16384)]
     prompt: Option<String>,
     /// The sampling temperature.
     #[schema(minimum = 0, maximum = 1)]

@@ -1,4 +1,5 @@
-//! Ollama's own HTTP API: `/api/chat` as a stream of JSON lines, `/api/embed`, `/api/ps`, and loading models ahead of their jobs.
+//! Ollama's own HTTP API: `/api/chat` as a stream of JSON lines, `/api/embed`, `/api/ps`, `/api/tags`, and loading models ahead of
+//! their jobs.
 //!
 //! Requests come in and answers go out in the chat-completion shape, so that nobody else has to know this one. Any error ends
 //! a call: nothing is sent twice. Protocol: `docs/api.md` and `api/types.go` of <https://github.com/ollama/ollama>.
@@ -62,9 +63,9 @@ impl Client {
         Ok(Self { name: name.to_owned(), http, base, keep_alive, preload, request_timeout, loaded })
     }
 
-    /// Whether the server is there.
+    /// Whether the server is there, and finds its models: it is asked for the list of those that it could load.
     pub(super) async fn check(&self) -> Result<(), ProviderFailure> {
-        let url = Url::parse(&format!("{}/api/version", self.base)).expect("it was judged when the client was made");
+        let url = Url::parse(&format!("{}/api/tags", self.base)).expect("it was judged when the client was made");
         openai::check::check(&self.http, url).await
     }
 
