@@ -92,14 +92,6 @@ fn lifecycle(
 fn job(shard: &Shard) -> NewJob {
     let frame = r#"{"user":""}"#;
     let input = format!(r#"{{"user":"{}"}}"#, "x".repeat(240 - frame.len()));
-    let spec = JobSpec {
-        task: "chat".into(),
-        model: None,
-        provider: None,
-        owner: None,
-        stream: true,
-        turn: None,
-        trace: None,
-    };
+    let spec = JobSpec::new("chat");
     NewJob::new(JobId::new(shard.clone()), spec, RawValue::from_string(input).unwrap())
 }

@@ -7,7 +7,7 @@ use overshot_common::ids::{JobId, PoolName};
 use overshot_common::job::{Job, JobSpec, OnConflict, Owner};
 use overshot_common::metrics::{self, Refusal};
 use overshot_common::provider;
-use overshot_common::queue::{NewJob, Reservation, Submitted};
+use overshot_common::queue::{NewJob, Reservation, Submitted, keys};
 use overshot_common::task::transcription::{self, Transcription};
 use overshot_common::task::{chat, embedding};
 use serde_json::value::RawValue;
@@ -240,16 +240,7 @@ fn body_hash(body: &RawValue) -> Result<String, ApiError> {
         members.remove("idempotency_key");
     }
     let canonical = serde_json::to_vec(&value).map_err(ApiError::internal)?;
-    Ok(hex(&Sha256::digest(canonical)))
-}
-
-/// Lower-case hexadecimal.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    Ok(keys::hex(&Sha256::digest(canonical)))
 }
 
 /// What an idempotency key came to.

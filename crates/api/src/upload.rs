@@ -8,7 +8,7 @@ use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use bytes::BytesMut;
 use multer::{Field, Multipart};
 use overshot_common::ids::JobId;
-use overshot_common::queue::AUDIO_PIECE;
+use overshot_common::queue::{AUDIO_PIECE, keys};
 use overshot_common::task::transcription::Upload;
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
@@ -123,7 +123,7 @@ async fn store(app: &App, mut file: Field<'_>, stored: Stored) -> Result<(Upload
     if !piece.is_empty() {
         stored.add(&piece).await?;
     }
-    let sha256 = submit::hex(&hash.finalize());
+    let sha256 = keys::hex(&hash.finalize());
     Ok((Upload { sha256, bytes, filename }, stored))
 }
 

@@ -51,14 +51,6 @@ pub(crate) async fn enqueue(queue: &Queue, jobs: usize, batch: usize, lanes: usi
 
 /// A job with the defaults of a pool.
 pub(crate) fn job(shard: &Shard) -> NewJob {
-    let spec = JobSpec {
-        task: "chat".into(),
-        model: None,
-        provider: None,
-        owner: None,
-        stream: true,
-        turn: None,
-        trace: None,
-    };
+    let spec = JobSpec::new("chat");
     NewJob::new(JobId::new(shard.clone()), spec, RawValue::from_string(input()).expect("the input is JSON"))
 }

@@ -203,6 +203,13 @@ pub struct JobSpec {
     pub trace: Option<Box<TraceContext>>,
 }
 
+impl JobSpec {
+    /// A streamed job of that task, of which nothing else is said.
+    pub fn new(task: &str) -> Self {
+        Self { task: task.to_owned(), model: None, provider: None, owner: None, stream: true, turn: None, trace: None }
+    }
+}
+
 /// Up to 16 string pairs of the caller's, echoed.
 pub type Metadata = BTreeMap<String, String>;
 

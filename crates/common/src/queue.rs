@@ -164,13 +164,7 @@ impl Queue {
 
     /// Runs a move on a shard and returns its reply.
     async fn run(&self, script: &scripts::Script, shard: &Shard, args: impl FnOnce(&mut Cmd)) -> Result<Value, Error> {
-        let mut command = script.command(shard);
-        args(&mut command);
-        tracing::trace!(script = script.name, %shard, "run");
-        let begun = tokio::time::Instant::now();
-        let answer = self.inner.link.eval(script, &command).await;
-        crate::metrics::redis_call(script.name, begun.elapsed());
-        answer
+        self.run_on(script, &keys::base(shard), args).await
     }
 
     /// Runs a script on a provider.
@@ -180,9 +174,13 @@ impl Queue {
         provider: &str,
         args: impl FnOnce(&mut Cmd),
     ) -> Result<Value, Error> {
-        let mut command = script.command_at(&keys::provider(provider));
+        self.run_on(script, &keys::provider(provider), args).await
+    }
+
+    async fn run_on(&self, script: &scripts::Script, base: &str, args: impl FnOnce(&mut Cmd)) -> Result<Value, Error> {
+        let mut command = script.command_at(base);
         args(&mut command);
-        tracing::trace!(script = script.name, provider, "run");
+        tracing::trace!(script = script.name, base, "run");
         let begun = tokio::time::Instant::now();
         let answer = self.inner.link.eval(script, &command).await;
         crate::metrics::redis_call(script.name, begun.elapsed());

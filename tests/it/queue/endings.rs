@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use overshot_common::code::ErrorCode;
 use overshot_common::job::{OnConflict, Status};
-use overshot_common::queue::{Annotated, Cancelled, Filter, NewJob, Renewal, Retried, Settled, Settlement, Verdict};
+use overshot_common::queue::{Annotated, Cancelled, Filter, NewJob, Renewal, Retried, Settled, Verdict};
 use redis::AsyncCommands as _;
 
 use super::shop::{Shop, done, error, held, raw, retry_after};
@@ -228,13 +228,7 @@ async fn of_many_that_end_at_once_only_their_own_entries_go() {
     let mut left: Vec<usize> = (0..held_jobs.len()).collect();
     for ends in rounds {
         let (ended, running): (Vec<usize>, Vec<usize>) = left.iter().partition(|place| ends(**place));
-        let settlements = ended.iter().rev().map(|place| Settlement {
-            held: held(&held_jobs[*place]),
-            verdict: done(),
-            provider: None,
-            partial: None,
-        });
-        let (answers, _) = shop.queue.settle(&shop.shard, &settlements.collect::<Vec<_>>()).await.unwrap();
+        let answers = shop.complete(ended.iter().rev().map(|place| &held_jobs[*place])).await;
         assert!(answers.iter().all(|answer| *answer == Settled::Now(Status::Completed)), "{answers:?}");
         let mut expected: Vec<&str> = running.iter().map(|place| held_jobs[*place].id.local.as_str()).collect();
         expected.extend(jobs[120..].iter().map(|job| job.id.local.as_str()));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use overshot_common::job::Status;
-use overshot_common::queue::{Error, Renewal, Settled, Settlement, Submitted};
+use overshot_common::queue::{Error, Renewal, Settled, Submitted};
 use redis::AsyncCommands as _;
 
 use super::shop::{LEASE, Shop, done, held};
@@ -161,9 +161,7 @@ async fn many_that_end_after_their_stream_was_deleted_end_all_the_same() {
             _ => delete.arg("DESTROY").arg(shop.key("q:normal")).arg("workers"),
         };
         let (): () = delete.query_async(&mut shop.redis).await.unwrap();
-        let settlements =
-            jobs.iter().map(|job| Settlement { held: held(job), verdict: done(), provider: None, partial: None });
-        let (answers, _) = shop.queue.settle(&shop.shard, &settlements.collect::<Vec<_>>()).await.unwrap();
+        let answers = shop.complete(&jobs).await;
         assert_eq!(answers, vec![Settled::Now(Status::Completed); 20], "{deleted}");
         assert_eq!(shop.redis.xlen::<_, u64>(shop.key("q:normal")).await.unwrap(), 0, "{deleted}");
     }

@@ -129,6 +129,14 @@ impl Shop {
         answers[0]
     }
 
+    /// Completes many at once.
+    pub(crate) async fn complete(&self, jobs: impl IntoIterator<Item = &ClaimedJob>) -> Vec<Settled> {
+        let jobs = jobs.into_iter();
+        let settlements =
+            jobs.map(|job| Settlement { held: held(job), verdict: done(), provider: None, partial: None });
+        self.queue.settle(&self.shard, &settlements.collect::<Vec<_>>()).await.unwrap().0
+    }
+
     /// A worker's beat that lists the given jobs.
     pub(crate) async fn renew(&self, worker: &str, jobs: &[Held]) -> Vec<overshot_common::queue::Renewal> {
         self.queue.renew(&self.shard, &worker_id(worker), LEASE, "{}", jobs, false).await.unwrap().0
@@ -205,14 +213,6 @@ pub(crate) fn retry_after(delay: Duration) -> Verdict {
 
 /// A job that asks for nothing.
 pub(crate) fn plain(shard: &Shard) -> NewJob {
-    let spec = JobSpec {
-        task: "chat".into(),
-        model: None,
-        provider: None,
-        owner: None,
-        stream: true,
-        turn: None,
-        trace: None,
-    };
+    let spec = JobSpec::new("chat");
     NewJob::new(JobId::new(shard.clone()), spec, raw(r#"{"user":"hello"}"#))
 }

@@ -269,15 +269,7 @@ fn text(job: &str, run: u64, seq: u64) -> String {
 }
 
 fn new_job(id: JobId, delay: Duration) -> NewJob {
-    let spec = JobSpec {
-        task: "chat".into(),
-        model: Some("m".into()),
-        provider: None,
-        owner: None,
-        stream: true,
-        turn: None,
-        trace: None,
-    };
+    let spec = JobSpec { model: Some("m".into()), ..JobSpec::new("chat") };
     let input = RawValue::from_string(r#"{"user":"hello"}"#.into()).unwrap();
     // No step of the clock ends it.
     let long = Duration::from_secs(36_000);

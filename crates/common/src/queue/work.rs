@@ -178,25 +178,13 @@ impl Queue {
         lease: Duration,
         turns: &[(String, String)],
     ) -> Result<Claim, Error> {
-        let taken = self.take_of(shard, worker, nonce, most, lease, turns).await?;
+        let taken = self.take(shard, worker, nonce, most, lease, turns).await?;
         let (more, paused) = (taken.more, taken.paused);
         Ok(Claim { jobs: taken.read()?, more, paused })
     }
 
-    /// As [`Queue::claim`], for a caller that reads the jobs while its next claim is under way.
+    /// As [`Queue::claim_of`], for a caller that reads the jobs while its next claim is under way.
     pub async fn take(
-        &self,
-        shard: &Shard,
-        worker: &WorkerId,
-        nonce: &str,
-        most: usize,
-        lease: Duration,
-    ) -> Result<Taken, Error> {
-        self.take_of(shard, worker, nonce, most, lease, &[]).await
-    }
-
-    /// As [`Queue::take`], with the turns of [`Queue::claim_of`].
-    pub async fn take_of(
         &self,
         shard: &Shard,
         worker: &WorkerId,

@@ -11,15 +11,7 @@ fn job(held: &overshot_common::queue::Held, task: &str) -> ClaimedJob {
     ClaimedJob {
         id: held.id.clone(),
         grant: held.grant.clone(),
-        spec: JobSpec {
-            task: task.to_owned(),
-            model: None,
-            provider: None,
-            owner: None,
-            stream: true,
-            turn: None,
-            trace: None,
-        },
+        spec: JobSpec::new(task),
         input: Some(RawValue::from_string(input.to_owned()).unwrap()),
         attempt: 1,
         max_attempts: 5,

@@ -60,7 +60,7 @@ pub(crate) async fn run(station: Arc<Station>, porter: Arc<Notify>, shutdown: Ca
         // Where nobody tells whose turn it is, the claim finds out why.
         let turns = turns.unwrap_or_default();
         let (shard, worker, jobs) = (&station.shard, &station.worker, admission.jobs);
-        let claim = queue.take_of(shard, worker, &nonce, jobs, lease, &turns.models).await;
+        let claim = queue.take(shard, worker, &nonce, jobs, lease, &turns.models).await;
         station.pool.providers.claimed(&admission, claim.as_ref().map_or(0, Taken::count));
         unanswered = matches!(&claim, Err(error) if error.is_transient());
         if !unanswered {

@@ -242,7 +242,7 @@ mod tests {
 
     fn job(provider: Option<&str>, model: Option<&str>) -> JobSpec {
         let (provider, model) = (provider.map(str::to_owned), model.map(str::to_owned));
-        JobSpec { task: "chat".into(), model, provider, owner: None, stream: true, turn: None, trace: None }
+        JobSpec { model, provider, ..JobSpec::new("chat") }
     }
 
     /// The order in which an attempt would try them.

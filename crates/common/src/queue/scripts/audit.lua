@@ -11,12 +11,7 @@ local function requeue(id, job)
   if job[STATUS] ~= QUEUED and job[STATUS] ~= RETRYING or job[TICKET] == '' then
     return
   end
-  if job[TICKET] == NO_ENTRY then
-    redis.call('ZREM', base .. ':m:' .. cjson.decode(job[SPEC]).l, id)
-  else
-    redis.call('XDEL', base .. LANES[job[LANE]], job[TICKET])
-  end
-  unpush(job)
+  pull(id, job)
   job[FRONT] = 1
   push(id, job, not by_model)
   save(id, job)
@@ -60,7 +55,7 @@ for _, id in ipairs(page) do
   elseif job[STATUS] == RUNNING then
     mended = mended + redis.call('ZADD', base .. ':leases', 'NX', now + tonumber(ARGV[2]), id)
   elseif job[TICKET] == NO_ENTRY and by_model then
-    if not redis.call('ZSCORE', base .. ':m:' .. cjson.decode(job[SPEC]).l, id) then
+    if not redis.call('ZSCORE', turn_set(job), id) then
       requeue(id, job)
     end
   elseif job[TICKET] ~= '' then

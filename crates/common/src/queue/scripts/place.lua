@@ -14,7 +14,7 @@ elseif job[TICKET] == '' then
 end
 if job[TICKET] == NO_ENTRY then
   -- Of the jobs of its model; those of higher ranks are counted by their priorities.
-  local set = base .. ':m:' .. cjson.decode(job[SPEC]).l
+  local set = turn_set(job)
   local rank = math.floor(redis.call('ZSCORE', set, ARGV[1]) / PER_RANK)
   local before = redis.call('ZRANK', set, ARGV[1]) - redis.call('ZCOUNT', set, '-inf', text(rank * PER_RANK - 1))
   return { 2, math.min(before, most), before > most and 1 or 0, '', 0 }

@@ -99,6 +99,7 @@ for i = 1, #ARGV, 5 do
   replies[(i + 4) / 5] = not state and 0 or outcome == '1' and complete(id, name, state, grant, result, provider)
     or settle(id, state, grant, outcome, delay, err, result, provider)
 end
+
 -- Ids are `<ms>-<sequence>`; the first part has thirteen digits until 2286.
 local function comes_after(a, b)
   if #a == #b then

@@ -14,7 +14,8 @@ use crate::tasks::{Attempt, Kind, run};
 
 mod resume;
 
-async fn outcome(input: &Value, error_rate: f64) -> (Outcome, Recorder) {
+/// One attempt, on what earlier ones left in the recorder.
+async fn attempt(input: &Value, error_rate: f64, recorder: &mut Recorder) -> Outcome {
     let settings = SimulatedProvider { tokens: 3, pace: Duration::ZERO, jitter: 0.0, error_rate };
     let provider = Provider::new("sim", &ProviderConfig::simulated(settings), |_| None).unwrap();
     let input = to_raw_value(input).unwrap();
@@ -29,8 +30,12 @@ async fn outcome(input: &Value, error_rate: f64) -> (Outcome, Recorder) {
         seed: 1,
         meter: &Unmetered,
     };
+    run(Kind::Embedding, &attempt, &provider, recorder).await
+}
+
+async fn outcome(input: &Value, error_rate: f64) -> (Outcome, Recorder) {
     let mut recorder = Recorder { inline_max: 1 << 20, ..Recorder::default() };
-    (run(Kind::Embedding, &attempt, &provider, &mut recorder).await, recorder)
+    (attempt(input, error_rate, &mut recorder).await, recorder)
 }
 
 async fn result(input: &Value) -> (Value, Recorder) {

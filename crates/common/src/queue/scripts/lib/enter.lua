@@ -98,15 +98,25 @@ local function block(id, job)
   index_deadline(id, job)
 end
 
+-- The set of those that wait for the same turn as a job without an entry.
+local function turn_set(job)
+  return base .. ':m:' .. cjson.decode(job[SPEC]).l
+end
+
+-- Takes back the ticket of a waiting job.
+local function pull(id, job)
+  if job[TICKET] == NO_ENTRY then
+    redis.call('ZREM', turn_set(job), id)
+  else
+    redis.call('XDEL', base .. LANES[job[LANE]], job[TICKET])
+  end
+  unpush(job)
+end
+
 -- Takes a waiting job out of where it waits.
 local function withdraw(id, job)
   if job[TICKET] ~= '' then
-    if job[TICKET] == NO_ENTRY then
-      redis.call('ZREM', base .. ':m:' .. cjson.decode(job[SPEC]).l, id)
-    else
-      redis.call('XDEL', base .. LANES[job[LANE]], job[TICKET])
-    end
-    unpush(job)
+    pull(id, job)
   elseif job[STATUS] == BLOCKED then
     redis.call('ZREM', base .. ':kw:' .. job[KEY], id)
     count('blocked', -1)

@@ -82,8 +82,5 @@ local function write_counters()
   if last > 2 then
     redis.call(unpack(set))
   end
-  for field, by in pairs(counts) do
-    redis.call('HINCRBY', base .. ':n', field, string.format('%d', by))
-    counts[field] = nil
-  end
+  write_counts()
 end

@@ -147,6 +147,15 @@ local function count(field, by)
   counts[field] = (counts[field] or 0) + by
 end
 
+local function write_counts()
+  for field, by in pairs(counts) do
+    if by ~= 0 then
+      redis.call('HINCRBY', base .. ':n', field, string.format('%d', by))
+    end
+  end
+  counts = {}
+end
+
 -- Rings the doorbell, up to its cap.
 local function ring(rings)
   local free = math.min(rings, 64 - redis.call('LLEN', base .. ':bell'))
@@ -167,12 +176,7 @@ local function flush()
   for _, batch in ipairs(batches) do
     send(batch)
   end
-  for field, by in pairs(counts) do
-    if by ~= 0 then
-      redis.call('HINCRBY', base .. ':n', field, text(by))
-    end
-  end
-  counts = {}
+  write_counts()
   if rings > 0 then
     ring(rings)
     rings = 0

@@ -12,21 +12,8 @@ use super::*;
 /// One attempt at these texts, on what earlier ones left.
 async fn attempt(texts: &[String], size: usize, recorder: &mut Recorder) -> Outcome {
     recorder.progress.clear();
-    let settings = SimulatedProvider { tokens: 3, pace: Duration::ZERO, jitter: 0.0, error_rate: 0.0 };
-    let provider = Provider::new("sim", &ProviderConfig::simulated(settings), |_| None).unwrap();
-    let input = to_raw_value(&json!({ "input": texts, "batch_size": size, "dimensions": 2 })).unwrap();
-    let (model, input) = (Some("m"), &*input);
-    let attempt = Attempt {
-        task: "embedding",
-        model,
-        input,
-        audio: None,
-        earlier: None,
-        stream: false,
-        seed: 1,
-        meter: &Unmetered,
-    };
-    run(Kind::Embedding, &attempt, &provider, recorder).await
+    let input = json!({ "input": texts, "batch_size": size, "dimensions": 2 });
+    super::attempt(&input, 0.0, recorder).await
 }
 
 fn data(outcome: Outcome) -> Value {
