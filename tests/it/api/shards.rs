@@ -172,6 +172,8 @@ async fn what_is_due_late_or_orphaned_is_looked_after_in_every_shard() {
         fleet.client.wait_status(&id, "running").await;
         held.push(id);
     }
+    // Each has its hanging answer: one that was not asked for yet would be given to the attempt after the kill.
+    stub.wait_for(delayed.len() + held.len()).await;
     fleet.workers[0].kill();
     let expiring: Vec<String> = futures_util::future::join_all(
         (0..6).map(async |_| fleet.client.submit(&chat_with("x", &json!({ "expires_in": "100ms" }))).await),
