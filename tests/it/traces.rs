@@ -48,6 +48,13 @@ fn shape(span: &CollectedSpan) -> (&str, i32, &str, &str) {
     (&span.service, span.kind, &span.trace_id, &span.parent)
 }
 
+/// The one request with that method and path.
+fn served(collector: &Collector, what: &str) -> CollectedSpan {
+    let mut found = collector.named(what);
+    assert_eq!(found.len(), 1, "{found:#?}");
+    found.remove(0)
+}
+
 fn told<'a>(span: &'a CollectedSpan, names: &[&'a str]) -> Vec<(&'a str, &'a str)> {
     names.iter().map(|name| (*name, span.attribute(name))).collect()
 }
@@ -64,11 +71,13 @@ async fn a_callers_trace_goes_on_through_submit_attempts_and_calls() {
     let id = submit(&fleet, &job, &[("traceparent", &traceparent("01")), ("tracestate", "a=1,b=2")]).await;
     let done = fleet.client.wait_end(&id).await;
     assert_eq!((&done["status"], &done["attempts"]), (&json!("completed"), &json!(2)), "{done}");
-    assert_eventually!(collector.spans().len() == 5);
+    assert_eventually!(collector.spans().len() == 6);
 
+    let request = served(&collector, "POST /api/v1/jobs");
+    assert_eq!(shape(&request), ("overshot-api", 2, TRACE, CALLER));
     let sends = collector.named("send chat");
     let [send] = &sends[..] else { panic!("{sends:#?}") };
-    assert_eq!(shape(send), ("overshot-api", 4, TRACE, CALLER));
+    assert_eq!(shape(send), ("overshot-api", 4, TRACE, &*request.span_id));
     let of_queue = [
         ("messaging.system", "redis"),
         ("messaging.destination.name", "chat"),
@@ -125,9 +134,8 @@ async fn a_callers_trace_goes_on_through_submit_attempts_and_calls() {
     for planted in [PROMPT, COMPLETION, PROVIDER_BODY, KEY, "planted-metadata"] {
         assert!(!bytes.contains(planted), "{planted} is in a span");
     }
-    for process in [&fleet.api, &fleet.workers[0]] {
-        assert!(process.has_logged(&format!("trace_id=\"{TRACE}\"")), "log lines name the trace");
-    }
+    let named = format!("trace_id=\"{TRACE}\"");
+    assert!(fleet.api.has_logged(&named) && fleet.workers[0].has_logged(&named), "log lines name the trace");
 }
 
 #[tokio::test]
@@ -155,7 +163,9 @@ async fn what_is_left_is_exported_before_the_processes_end() {
     stop(&mut fleet).await;
     let (sends, runs) = (collector.named("send chat"), collector.named("process chat"));
     assert_eq!((sends.len(), runs.len(), collector.named("chat small").len()), (1, 1, 1), "{:#?}", collector.spans());
-    assert_eq!((&*sends[0].parent, &sends[0].trace_id), ("", &runs[0].trace_id));
+    let request = served(&collector, "POST /api/v1/jobs");
+    assert_eq!((&*request.parent, &request.span_id), ("", &sends[0].parent));
+    assert_eq!((&request.trace_id, &sends[0].trace_id), (&runs[0].trace_id, &runs[0].trace_id));
     assert!(collector.headers().iter().all(|headers| headers["x-key"] == "planted"));
 }
 
@@ -167,9 +177,11 @@ async fn jobs_of_a_batch_go_on_in_one_trace() {
     let request = fleet.client.request(Method::POST, "/api/v1/jobs/batch").json(&batch);
     let answer = fleet.client.send(request.header("traceparent", traceparent("01"))).await;
     assert_eq!(answer.status, 200, "{}", answer.text);
-    assert_eventually!(collector.spans().len() == 5);
+    assert_eventually!(collector.spans().len() == 6);
+    let request = served(&collector, "POST /api/v1/jobs/batch");
+    assert_eq!((&*request.trace_id, &*request.parent), (TRACE, CALLER));
     let sends = collector.named("send");
-    assert_eq!(shape(&sends[0]), ("overshot-api", 4, TRACE, CALLER));
+    assert_eq!(shape(&sends[0]), ("overshot-api", 4, TRACE, &*request.span_id));
     assert_eq!(sends[0].attribute("messaging.batch.message_count"), "3");
     let runs = collector.named("process chat");
     let parents: Vec<_> = runs.iter().map(|run| (&*run.trace_id, &run.parent)).collect();
@@ -231,9 +243,41 @@ async fn a_collector_that_refuses_or_hangs_costs_no_job_and_holds_up_no_end() {
         let id = submit(&fleet, &chat("hello"), &[]).await;
         assert_eq!(fleet.client.wait_end(&id).await["status"], "completed");
     }
+    // The worker made 40: one batch is under way, four wait, the others found no room.
+    let worker = support::Client::new(&fleet.workers[0].address().await, None);
+    assert_eventually!(spans_lost(&worker.get("/metrics").await.text) >= 32);
+    fleet.workers[0].wait_for_line("spans dropped, the collector is too slow for them").await;
     let begun = Instant::now();
     stop(&mut fleet).await;
     assert!(begun.elapsed() < Duration::from_secs(9), "{:?}", begun.elapsed());
+}
+
+fn spans_lost(page: &str) -> u64 {
+    let count = page.lines().find_map(|line| line.strip_prefix("overshot_spans_lost_total "));
+    count.and_then(|count| count.parse().ok()).unwrap_or_else(|| panic!("{page}"))
+}
+
+#[tokio::test]
+async fn other_requests_have_a_span_where_they_come_with_a_trace() {
+    let (stub, collector) = (OpenAiStub::start().await, Collector::start().await);
+    let fleet = exporting(stubbed(&stub, ""), &collector).start().await;
+    let get = |path: &str| fleet.client.request(Method::GET, path);
+    assert_eq!(fleet.client.send(get("/api/v1/pools")).await.status, 200);
+    let planted = "/api/v1/jobs/planted-id?planted=query";
+    let answer = fleet.client.send(get(planted).header("traceparent", traceparent("01"))).await;
+    assert_eq!(answer.status, 404, "{}", answer.text);
+    let wrong = fleet.client.request(Method::POST, "/api/v1/jobs").json(&json!({ "task": PROMPT }));
+    assert_eq!(fleet.client.send(wrong).await.status, 422);
+    assert_eventually!(collector.spans().len() == 2);
+    let look = served(&collector, "GET /api/v1/jobs/{id}");
+    assert_eq!(shape(&look), ("overshot-api", 2, TRACE, CALLER));
+    let of_http =
+        [("http.request.method", "GET"), ("http.route", "/api/v1/jobs/{id}"), ("http.response.status_code", "404")];
+    assert_eq!(told(&look, &of_http.map(|(name, _)| name)), of_http);
+    assert!(!look.is_error, "a caller's mistake is none of the server's");
+    assert_eq!(served(&collector, "POST /api/v1/jobs").attribute("http.response.status_code"), "422");
+    let bytes = String::from_utf8_lossy(&collector.bytes()).into_owned();
+    assert!(!bytes.contains("planted"), "{bytes}");
 }
 
 #[tokio::test]
@@ -247,7 +291,7 @@ async fn texts_and_audio_are_traced_without_what_is_in_them() {
     let job = json!({ "task": "embedding", "input": { "texts": [PROMPT, "another"] } });
     let id = fleet.client.send(traced("/api/v1/jobs").json(&job)).await.id();
     assert_eq!(fleet.client.wait_end(&id).await["status"], "completed");
-    assert_eventually!(collector.spans().len() == 4);
+    assert_eventually!(collector.spans().len() == 5);
     let (run, calls) = (&collector.named("process chat")[0], collector.named("embeddings small"));
     assert_eq!(calls.len(), 2, "one per batch: {calls:#?}");
     for (call, seen) in calls.iter().zip(stub.seen()) {
@@ -268,7 +312,9 @@ async fn texts_and_audio_are_traced_without_what_is_in_them() {
         collector.named("process chat").iter().any(|run| run.attribute("overshot.task") == "transcription")
     );
     let (sends, calls) = (collector.named("send chat"), collector.named("transcription small"));
-    assert_eq!(shape(&sends[1]), ("overshot-api", 4, TRACE, CALLER));
+    let upload = served(&collector, "POST /api/v1/jobs/transcription");
+    assert_eq!(shape(&upload), ("overshot-api", 2, TRACE, CALLER));
+    assert_eq!(shape(&sends[1]), ("overshot-api", 4, TRACE, &*upload.span_id));
     assert_eq!(sends[1].attribute("messaging.message.id"), answer.id());
     assert!(!calls.is_empty() && calls.iter().all(|call| call.trace_id == TRACE), "{calls:#?}");
 
@@ -289,7 +335,7 @@ async fn the_run_after_a_killed_worker_is_one_more_beside_the_first() {
     fleet.workers[0].kill();
     fleet.add_worker();
     assert_eq!(fleet.client.wait_end(&id).await["status"], "completed");
-    assert_eventually!(collector.spans().len() == 3);
+    assert_eventually!(collector.spans().len() == 4);
     let (send, run) = (&collector.named("send chat")[0], &collector.named("process chat")[0]);
     assert_eq!((&*run.trace_id, &run.parent, run.attribute("retry.count")), (TRACE, &send.span_id, "1"));
     assert_eq!(run.links, [(TRACE.to_owned(), send.span_id.clone())]);

@@ -8,6 +8,7 @@ use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
+use opentelemetry::context::FutureExt as _;
 use overshot_common::metrics;
 use tokio::time::Instant;
 use tracing::Instrument as _;
@@ -15,6 +16,10 @@ use tracing::Instrument as _;
 use crate::app::App;
 use crate::error::{ApiError, Cause};
 use crate::redis_watch::RedisState;
+
+pub(crate) mod trace;
+
+use trace::Serving;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const REQUEST_ID_LENGTH_MAX: usize = 128;
@@ -30,8 +35,15 @@ pub(crate) async fn observe(request: Request, next: Next) -> Response {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let trace_id = tracing::field::Empty;
     let span = tracing::info_span!("request", request.id = id.to_str().unwrap_or_default(), trace_id);
-    let mut response = next.run(request).instrument(span.clone()).await;
+    let serving = Serving::begin(&request);
+    let mut response = match &serving {
+        None => next.run(request).instrument(span.clone()).await,
+        Some(serving) => Box::pin(next.run(request).instrument(span.clone()).with_context(serving.context())).await,
+    };
     let status = response.status();
+    if let Some(serving) = serving {
+        serving.end(status);
+    }
     metrics::http_request(status.as_u16(), begun.elapsed());
     let cause = response.extensions_mut().remove::<Cause>();
     span.in_scope(|| {

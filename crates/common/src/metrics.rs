@@ -141,7 +141,7 @@ metrics! {
     HTTP_REQUESTS = Counter "http_requests_total" ["status"] "HTTP requests answered";
     HTTP_REQUEST_DURATION = Histogram "http_request_duration_seconds" [] "From the request's head to the head of the answer";
     SPANS_EXPORTED = Counter "spans_exported_total" [] "Spans of traces that the collector took";
-    SPANS_LOST = Counter "spans_lost_total" [] "Spans of traces that the collector did not take";
+    SPANS_LOST = Counter "spans_lost_total" [] "Spans of traces that were dropped, or that the collector did not take";
     EVENT_LOOP_LAG = Histogram "event_loop_lag_seconds" [] "How late a timer of this process fired";
     BUILD_INFO = Gauge "build_info" ["version"] "1; the version is in the label";
 }

@@ -1,5 +1,11 @@
-//! Names of attributes: of OpenTelemetry's conventions for messaging and for generative AI, and our own.
+//! Names of attributes: of OpenTelemetry's conventions for HTTP, for messaging and for generative AI, and our own.
 
+/// The request's method.
+pub const HTTP_METHOD: &str = "http.request.method";
+/// The path with names in place of ids.
+pub const HTTP_ROUTE: &str = "http.route";
+/// The status of the answer.
+pub const HTTP_STATUS: &str = "http.response.status_code";
 /// Always [`SYSTEM`](crate::SYSTEM).
 pub const MESSAGING_SYSTEM: &str = "messaging.system";
 /// `send` or `process`.

@@ -1,11 +1,11 @@
 //! Spans on their way to a collector, as OTLP over HTTP.
 //!
-//! A span that ends goes into a bounded queue, or nowhere where that is full; a thread of the SDK's own sends what is
-//! there, in batches. So no job waits for a collector, and none fails with it.
+//! A span that ends goes into a bounded [queue](crate::queue), or nowhere where that is full; a thread of the SDK's own sends
+//! what is there, in batches. So no job waits for a collector, and none fails with it.
 
 use std::fmt;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -15,11 +15,15 @@ use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
 use opentelemetry_otlp::{ExporterBuildError, Protocol, WithExportConfig as _, WithHttpConfig as _};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
-use opentelemetry_sdk::trace::{Sampler, SdkTracer, SdkTracerProvider, SpanData, SpanExporter};
+use opentelemetry_sdk::trace::{
+    BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracer, SdkTracerProvider, SpanData, SpanExporter,
+};
 use overshot_common::config::TracesConfig;
 use overshot_common::metrics;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
+
+use crate::queue::{self, Bounded, Waiting};
 
 /// How long one request to the collector may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -60,15 +64,22 @@ pub fn start(config: &TracesConfig, service: &'static str) -> Result<Export, Sta
         .with_protocol(Protocol::HttpBinary)
         .with_endpoint(endpoint)
         .build()?;
-    let mut builder = SdkTracerProvider::builder()
-        .with_batch_exporter(Watched { exporter, failing: AtomicBool::new(false) })
-        .with_resource(resource(service));
+    let mut builder =
+        SdkTracerProvider::builder().with_span_processor(bounded(exporter)).with_resource(resource(service));
     if let Some(ratio) = config.sample_ratio {
         builder = builder.with_sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(ratio))));
     }
     let provider = builder.build();
     let _ = TRACER.set(provider.tracer("overshot"));
     Ok(Export(Some(provider)))
+}
+
+/// Sends what ends from a queue of its own.
+fn bounded(exporter: opentelemetry_otlp::SpanExporter) -> Bounded<BatchSpanProcessor> {
+    let (room, waiting) = (queue::room(), Arc::<Waiting>::default());
+    let watched = Watched { exporter, failing: AtomicBool::new(false), waiting: Arc::clone(&waiting) };
+    let config = BatchConfigBuilder::default().with_max_queue_size(room).build();
+    Bounded { inner: BatchSpanProcessor::builder(watched).with_batch_config(config).build(), waiting, room }
 }
 
 /// Who exports: as the variables name it, else `service`.
@@ -121,6 +132,7 @@ impl HttpClient for Client {
 struct Watched<E> {
     exporter: E,
     failing: AtomicBool,
+    waiting: Arc<Waiting>,
 }
 
 impl<E> fmt::Debug for Watched<E> {
@@ -132,6 +144,7 @@ impl<E> fmt::Debug for Watched<E> {
 impl<E: SpanExporter> SpanExporter for Watched<E> {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let spans = batch.len();
+        self.waiting.leave(spans);
         let exported = self.exporter.export(batch).await;
         metrics::spans_exported(exported.is_ok(), spans);
         if self.failing.swap(exported.is_err(), Ordering::Relaxed) != exported.is_err() {

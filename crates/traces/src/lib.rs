@@ -5,6 +5,7 @@
 
 pub mod attribute;
 mod export;
+mod queue;
 
 pub use export::{Export, StartError, start, tracer};
 

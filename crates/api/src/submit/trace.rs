@@ -1,17 +1,17 @@
-//! A submit's part in its caller's trace: the context that goes with the jobs, and the span of handing them to the queue.
+//! A submit's part in its caller's trace: the context that goes with the jobs, and the span of handing them to the queue, within
+//! the request's own (see [`crate::middleware::trace`]).
 
-use axum::http::{HeaderMap, HeaderName};
-use opentelemetry::trace::{Span as _, SpanKind, Status, TraceContextExt as _, Tracer as _};
+use axum::http::HeaderMap;
+use opentelemetry::trace::{Span as _, SpanKind, Status, Tracer as _};
 use opentelemetry::{Context, KeyValue};
 use opentelemetry_sdk::trace::Span;
 use overshot_common::ids::JobId;
 use overshot_common::queue::NewJob;
-use overshot_common::trace::{self, TraceContext};
+use overshot_common::trace::TraceContext;
 use overshot_traces::attribute;
 
 use crate::error::ApiError;
-
-const TRACEPARENT: HeaderName = HeaderName::from_static(trace::TRACEPARENT);
+use crate::middleware::trace;
 
 /// Jobs on their way to the queue, in their caller's trace; where traces are on, in a span of our own. A request without a
 /// trace pays for one look at its headers.
@@ -52,12 +52,10 @@ impl Sending {
     }
 
     fn begin(headers: &HeaderMap, describe: impl FnOnce() -> (String, Vec<KeyValue>)) -> Self {
-        let given = if headers.contains_key(TRACEPARENT) { given(headers) } else { None };
+        let given = trace::given(headers);
         let sending = match overshot_traces::tracer() {
             None => Self { context: given.map(Box::new), span: None },
             Some(tracer) => {
-                let parent = given.as_ref().map(TraceContext::remote);
-                let parent = parent.map_or_else(Context::new, |parent| Context::new().with_remote_span_context(parent));
                 let (name, mut attributes) = describe();
                 attributes.extend([
                     KeyValue::new(attribute::MESSAGING_SYSTEM, overshot_traces::SYSTEM),
@@ -65,7 +63,7 @@ impl Sending {
                     KeyValue::new(attribute::OPERATION_NAME, "send"),
                 ]);
                 let span = tracer.span_builder(name).with_kind(SpanKind::Producer).with_attributes(attributes);
-                let span = span.start_with_context(tracer, &parent);
+                let span = span.start_with_context(tracer, &Context::current());
                 // What nobody asked for and nobody exports is not worth a byte of the record.
                 let goes_on = given.is_some() || span.span_context().is_sampled();
                 let context = TraceContext::of(span.span_context()).filter(|_| goes_on);
@@ -90,12 +88,4 @@ impl Sending {
         }
         span.end();
     }
-}
-
-/// The caller's trace, where its headers hold a valid one.
-fn given(headers: &HeaderMap) -> Option<TraceContext> {
-    let mut parents = headers.get_all(TRACEPARENT).iter();
-    let (Some(parent), None) = (parents.next(), parents.next()) else { return None };
-    let states = headers.get_all(trace::TRACESTATE).iter().filter_map(|state| state.to_str().ok());
-    TraceContext::parse(parent.to_str().ok()?, &states.collect::<Vec<_>>().join(","))
 }
