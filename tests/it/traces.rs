@@ -48,8 +48,8 @@ fn shape(span: &CollectedSpan) -> (&str, i32, &str, &str) {
     (&span.service, span.kind, &span.trace_id, &span.parent)
 }
 
-/// The one request with that method and path.
-fn served(collector: &Collector, what: &str) -> CollectedSpan {
+/// The one span of that name.
+fn only(collector: &Collector, what: &str) -> CollectedSpan {
     let mut found = collector.named(what);
     assert_eq!(found.len(), 1, "{found:#?}");
     found.remove(0)
@@ -73,10 +73,9 @@ async fn a_callers_trace_goes_on_through_submit_attempts_and_calls() {
     assert_eq!((&done["status"], &done["attempts"]), (&json!("completed"), &json!(2)), "{done}");
     assert_eventually!(collector.spans().len() == 6);
 
-    let request = served(&collector, "POST /api/v1/jobs");
+    let request = only(&collector, "POST /api/v1/jobs");
     assert_eq!(shape(&request), ("overshot-api", 2, TRACE, CALLER));
-    let sends = collector.named("send chat");
-    let [send] = &sends[..] else { panic!("{sends:#?}") };
+    let send = &only(&collector, "send chat");
     assert_eq!(shape(send), ("overshot-api", 4, TRACE, &*request.span_id));
     let of_queue = [
         ("messaging.system", "redis"),
@@ -163,7 +162,7 @@ async fn what_is_left_is_exported_before_the_processes_end() {
     stop(&mut fleet).await;
     let (sends, runs) = (collector.named("send chat"), collector.named("process chat"));
     assert_eq!((sends.len(), runs.len(), collector.named("chat small").len()), (1, 1, 1), "{:#?}", collector.spans());
-    let request = served(&collector, "POST /api/v1/jobs");
+    let request = only(&collector, "POST /api/v1/jobs");
     assert_eq!((&*request.parent, &request.span_id), ("", &sends[0].parent));
     assert_eq!((&request.trace_id, &sends[0].trace_id), (&runs[0].trace_id, &runs[0].trace_id));
     assert!(collector.headers().iter().all(|headers| headers["x-key"] == "planted"));
@@ -178,7 +177,7 @@ async fn jobs_of_a_batch_go_on_in_one_trace() {
     let answer = fleet.client.send(request.header("traceparent", traceparent("01"))).await;
     assert_eq!(answer.status, 200, "{}", answer.text);
     assert_eventually!(collector.spans().len() == 6);
-    let request = served(&collector, "POST /api/v1/jobs/batch");
+    let request = only(&collector, "POST /api/v1/jobs/batch");
     assert_eq!((&*request.trace_id, &*request.parent), (TRACE, CALLER));
     let sends = collector.named("send");
     assert_eq!(shape(&sends[0]), ("overshot-api", 4, TRACE, &*request.span_id));
@@ -269,13 +268,13 @@ async fn other_requests_have_a_span_where_they_come_with_a_trace() {
     let wrong = fleet.client.request(Method::POST, "/api/v1/jobs").json(&json!({ "task": PROMPT }));
     assert_eq!(fleet.client.send(wrong).await.status, 422);
     assert_eventually!(collector.spans().len() == 2);
-    let look = served(&collector, "GET /api/v1/jobs/{id}");
+    let look = only(&collector, "GET /api/v1/jobs/{id}");
     assert_eq!(shape(&look), ("overshot-api", 2, TRACE, CALLER));
     let of_http =
         [("http.request.method", "GET"), ("http.route", "/api/v1/jobs/{id}"), ("http.response.status_code", "404")];
     assert_eq!(told(&look, &of_http.map(|(name, _)| name)), of_http);
     assert!(!look.is_error, "a caller's mistake is none of the server's");
-    assert_eq!(served(&collector, "POST /api/v1/jobs").attribute("http.response.status_code"), "422");
+    assert_eq!(only(&collector, "POST /api/v1/jobs").attribute("http.response.status_code"), "422");
     let bytes = String::from_utf8_lossy(&collector.bytes()).into_owned();
     assert!(!bytes.contains("planted"), "{bytes}");
 }
@@ -312,7 +311,7 @@ async fn texts_and_audio_are_traced_without_what_is_in_them() {
         collector.named("process chat").iter().any(|run| run.attribute("overshot.task") == "transcription")
     );
     let (sends, calls) = (collector.named("send chat"), collector.named("transcription small"));
-    let upload = served(&collector, "POST /api/v1/jobs/transcription");
+    let upload = only(&collector, "POST /api/v1/jobs/transcription");
     assert_eq!(shape(&upload), ("overshot-api", 2, TRACE, CALLER));
     assert_eq!(shape(&sends[1]), ("overshot-api", 4, TRACE, &*upload.span_id));
     assert_eq!(sends[1].attribute("messaging.message.id"), answer.id());
