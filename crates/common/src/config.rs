@@ -202,11 +202,14 @@ impl Config {
         })
     }
 
-    /// The providers that run one model at a time for the whole fleet: those of the pools that drain by model.
-    pub fn takes_turns(&self, provider: &str) -> bool {
-        let has =
-            |pool: &PoolConfig| pool.affinity == Affinity::Model && pool.providers.iter().any(|name| name == provider);
-        self.pools.values().any(has)
+    /// What runs one model at a time for the whole fleet: the server behind a provider, where one of its providers is in a pool
+    /// that drains by model.
+    pub fn turns_of(&self, provider: &str) -> Option<String> {
+        let server_of = |name: &str| Some(self.providers.get(name)?.server().unwrap_or_else(|| name.to_owned()));
+        let server = server_of(provider)?;
+        let draining = self.pools.values().filter(|pool| pool.affinity == Affinity::Model);
+        let mut names = draining.flat_map(|pool| &pool.providers);
+        names.any(|name| server_of(name).as_ref() == Some(&server)).then_some(server)
     }
 
     /// The model of a job that names none: the first of the first provider of `pool`, if that one names any.

@@ -22,6 +22,7 @@ mod ollama;
 mod openai;
 mod simulated;
 mod transcript;
+mod turnstile;
 
 pub(crate) use answer::{Answer, ToolCalls};
 use call::Call;
@@ -29,6 +30,9 @@ pub use embed::{EmbedOutput, EmbedRequest, EmbedUsage};
 pub use failure::{ProviderFailure, Then};
 pub use meter::{Meter, Unmetered};
 pub use transcript::{Spoken, Transcript, TranscriptionRequest};
+#[cfg(test)]
+pub(crate) use turnstile::Open;
+pub(crate) use turnstile::Turnstile;
 
 /// One configured provider. Shared by all jobs of a process; its connections are kept and used again.
 pub struct Provider {
@@ -106,11 +110,11 @@ impl Provider {
 }
 
 impl Provider {
-    /// Does what the provider wants done beside the jobs, for ever: models that are configured to be loaded ahead. Ends where
-    /// there is nothing to do.
-    pub(crate) async fn tend(&self) {
+    /// Does what the provider wants done beside the jobs, for ever: models that are configured to be loaded ahead, each in its
+    /// turn. Ends where there is nothing to do.
+    pub(crate) async fn tend(&self, turns: &impl Turnstile) {
         match &self.backend {
-            Backend::Ollama(client) => client.tend().await,
+            Backend::Ollama(client) => client.tend(turns).await,
             Backend::OpenAi(_) | Backend::Simulated(_) => {}
         }
     }

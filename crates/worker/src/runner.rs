@@ -143,7 +143,7 @@ impl Services {
         tokio::spawn(upkeep.run(ended.clone()));
         for upstream in &runner.upstreams {
             let upstream = upstream.clone();
-            tokio::spawn(until(ended.clone(), async move { upstream.provider.tend().await }));
+            tokio::spawn(until(ended.clone(), async move { upstream.provider.tend(&*upstream).await }));
         }
         let broken = CancellationToken::new();
         let tend = tend_all(runner.upstreams.clone(), ended.clone());

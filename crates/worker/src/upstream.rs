@@ -30,8 +30,7 @@ use loaded::Loaded;
 pub(crate) use pass::Pass;
 use tally::Tally;
 pub(crate) use tend::tend_all;
-use turns::Turns;
-pub(crate) use turns::{Hold, Want};
+pub(crate) use turns::{Hold, Turns, Want};
 use view::{Availability, View};
 
 /// How long the right to try a provider lasts; whoever goes on asks again in time.
@@ -85,7 +84,7 @@ pub(crate) struct Upstream {
     /// Something is to be told, given back or asked at once.
     at_once: Arc<Notify>,
     /// Where it runs one model at a time.
-    turns: Option<Turns>,
+    turns: Option<Arc<Turns>>,
     loaded: Loaded,
 }
 
@@ -107,8 +106,13 @@ pub(crate) enum Entry<'a> {
 }
 
 impl Upstream {
-    /// `takes_turns`: it runs one model at a time.
-    pub(crate) fn new(provider: Arc<Provider>, config: &ProviderConfig, common: &Common, takes_turns: bool) -> Self {
+    /// `turns` makes those of its server, where that one runs one model at a time; what it is given is told when they are over.
+    pub(crate) fn new(
+        provider: Arc<Provider>,
+        config: &ProviderConfig,
+        common: &Common,
+        turns: impl FnOnce(Arc<Notify>) -> Option<Arc<Turns>>,
+    ) -> Self {
         let at_once = Arc::new(Notify::new());
         let at_rest = config.wake.is_none() && config.limits.is_empty();
         Self {
@@ -125,7 +129,7 @@ impl Upstream {
             ledger: Mutex::default(),
             drawing: tokio::sync::Mutex::default(),
             trial: Mutex::default(),
-            turns: takes_turns.then(|| Turns::new(at_once.clone())),
+            turns: turns(at_once.clone()),
             loaded: Loaded::default(),
             at_once,
         }
@@ -133,6 +137,11 @@ impl Upstream {
 
     pub(crate) fn name(&self) -> &str {
         self.provider.name()
+    }
+
+    /// Whether news under that name concern it: its own, or that of its server's turns.
+    fn goes_by(&self, name: &str) -> bool {
+        self.name() == name || self.turns.as_ref().is_some_and(|turns| turns.are_of(name))
     }
 
     /// Whether everybody may call it without asking.

@@ -192,3 +192,41 @@ async fn jobs_accepted_while_the_pool_drained_by_model_run_when_it_does_not_any_
     all_complete(&fleet, &ids).await;
     assert_eq!(fleet.client.get("/api/v1/pools/chat/demand").await.json["demand"], 0);
 }
+
+#[tokio::test]
+async fn two_providers_on_one_server_share_its_turns() {
+    let stub = OllamaStub::start(ms(200), ms(30)).await;
+    let config = on_ollama(&stub, "affinity_max_wait = \"1s\"", MODELS);
+    // The same server by another name, in a pool of its own that does not drain by model.
+    let second =
+        stub.provider(MODELS).replace("providers.ollama", "providers.second").replace("127.0.0.1", "localhost");
+    let other = "[pools.other]\nproviders = [\"second\"]\nlease = \"3s\"\naffinity = \"none\"\n";
+    let fleet = FleetOptions::new(format!("{config}\n{second}\n{other}")).workers(2).start().await;
+    let mut ids = Vec::new();
+    for _ in 0..10 {
+        ids.push(fleet.client.submit(&chat_with("hello", &json!({ "model": "a", "pool": "chat" }))).await);
+        ids.push(fleet.client.submit(&chat_with("hello", &json!({ "model": "b", "pool": "other" }))).await);
+    }
+    all_complete(&fleet, &ids).await;
+    assert_eq!(stub.conflicts(), 0);
+    let status = fleet.client.get("/api/v1/providers/status").await.json;
+    let models = [&status["data"][0]["turn"]["model"], &status["data"][1]["turn"]["model"]];
+    assert!(models[0].is_string() && models[0] == models[1], "{status}");
+}
+
+#[tokio::test]
+async fn a_model_is_loaded_ahead_only_when_no_other_is_at_work() {
+    let stub = OllamaStub::start(ms(50), Duration::from_secs(600)).await;
+    let config = on_ollama(&stub, "", MODELS);
+    let mut fleet = Fleet::start(config.clone()).await;
+    let runs = fleet.client.submit(&of("b", "hello")).await;
+    fleet.client.wait_status(&runs, "running").await;
+    stub.wait_loaded("b").await;
+    fleet.add_worker_with(&config.replace(MODELS, &format!("{MODELS}\npreload = [\"a\"]")));
+    fleet.wait_for_workers(2).await;
+    // It has asked what the model is for, and would go on to load it.
+    assert_eventually!(!stub.asked("/api/show").is_empty());
+    assert_eq!(fleet.client.cancel(&runs).await.status, 202);
+    stub.wait_loaded("a").await;
+    assert_eq!((stub.conflicts(), stub.loads()), (0, 2));
+}

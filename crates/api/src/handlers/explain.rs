@@ -13,6 +13,7 @@ use overshot_common::queue::{Error, Place, PoolNumbers, Tallies};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::providers::status_of;
 use crate::app::App;
 use crate::error::ApiError;
 use crate::openapi::bodies::JobPath;
@@ -144,7 +145,7 @@ async fn servers(app: &App, job: &Job) -> Result<Vec<Server>, Error> {
     };
     let all = app.config.providers_of_pool(&job.id.shard.pool).filter(serves);
     try_join_all(all.map(async |(name, config)| {
-        let status = app.queue.provider_status(name).await?;
+        let status = status_of(app, name).await?;
         Ok(Server {
             provider: name.to_owned(),
             state: provider::state(config, &status),

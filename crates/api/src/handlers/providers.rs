@@ -10,7 +10,7 @@ use futures_util::future::try_join_all;
 use overshot_common::config::{ProviderConfig, ProviderKind};
 use overshot_common::job::times;
 use overshot_common::provider::{self, Breaker};
-use overshot_common::queue::{Circuit, ProviderStatus, TurnStatus};
+use overshot_common::queue::{Circuit, Error, ProviderStatus, TurnStatus};
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -111,10 +111,19 @@ struct LastError {
 pub(crate) async fn status(State(app): State<Arc<App>>) -> Result<Json<ProviderList>, ApiError> {
     let liveness = app.config.worker.liveness;
     let providers = app.config.providers.iter().map(async |(name, config)| {
-        let status = app.queue.provider_status(name).await?;
+        let status = status_of(&app, name).await?;
         Ok::<_, ApiError>(shown(name, config, &status, liveness))
     });
     Ok(Json(ProviderList { object: "list", data: try_join_all(providers).await? }))
+}
+
+/// How a provider is, with the turn of its server, which others may share.
+pub(super) async fn status_of(app: &App, name: &str) -> Result<ProviderStatus, Error> {
+    let mut status = app.queue.provider_status(name).await?;
+    if let Some(server) = app.config.turns_of(name).filter(|server| server != name) {
+        status.turn = app.queue.provider_status(&server).await?.turn;
+    }
+    Ok(status)
 }
 
 fn shown(name: &str, config: &ProviderConfig, status: &ProviderStatus, liveness: Duration) -> Provider {

@@ -173,7 +173,7 @@ mod tests {
         let config = Config::load(Some((std::path::Path::new("t.toml"), &file)), []).unwrap();
         let pool: PoolName = "chat".parse().unwrap();
         let label = config.turn_label(&pool, model).map(str::to_owned);
-        assert!(names.iter().all(|name| config.takes_turns(name) == label.is_some()));
+        assert!(names.iter().all(|name| config.turns_of(name).is_some() == label.is_some()));
         label
     }
 

@@ -115,6 +115,30 @@ impl ProviderConfig {
     }
 }
 
+impl ProviderConfig {
+    /// Where its server is, in one form for all ways to write it: providers of one address share a server. None of a simulated
+    /// one.
+    pub fn server(&self) -> Option<String> {
+        let http = match &self.kind {
+            ProviderKind::OpenAi(http) => http,
+            ProviderKind::Ollama(ollama) => &ollama.http,
+            ProviderKind::Simulated(_) => return None,
+        };
+        // Ollama has its own API beside the other one's `/v1`.
+        let url = http.base_url.trim_end_matches('/').trim_end_matches("/v1").trim_end_matches('/');
+        let (scheme, rest) = url.split_once("://")?;
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let default_port = if scheme == "https" { ":443" } else { ":80" };
+        let authority = authority.to_ascii_lowercase();
+        let authority = authority.strip_suffix(default_port).unwrap_or(&authority);
+        let here = ["localhost", "[::1]"].iter().find_map(|name| authority.strip_prefix(name));
+        Some(match here.filter(|port| port.is_empty() || port.starts_with(':')) {
+            Some(port) => format!("{scheme}://127.0.0.1{port}{path}"),
+            None => format!("{scheme}://{authority}{path}"),
+        })
+    }
+}
+
 impl ProviderKind {
     /// Whether it is an Ollama.
     pub fn is_ollama(&self) -> bool {
@@ -225,4 +249,28 @@ fn check_url(text: &str) -> Result<(), &'static str> {
 pub(super) fn is_variable(name: &str) -> bool {
     let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
     plain && !name.starts_with(|c: char| c.is_ascii_digit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(base_url: &str) -> String {
+        let http = HttpProvider { base_url: base_url.to_owned(), api_key_env: None };
+        ProviderConfig::plain(ProviderKind::OpenAi(http)).server().unwrap()
+    }
+
+    #[test]
+    fn a_server_is_the_same_however_its_address_is_written() {
+        for same in
+            ["http://127.0.0.1:11434", "http://localhost:11434/v1", "http://LOCALHOST:11434", "http://[::1]:11434/v1"]
+        {
+            assert_eq!(server(same), "http://127.0.0.1:11434", "{same}");
+        }
+        assert_eq!(server("https://Models.example:443/v1"), server("https://models.example"));
+        let others =
+            ["http://gpu:80", "http://gpu:8080", "https://gpu", "http://gpu/a/v1", "http://gpu/A", "http://localhosts"];
+        let names: std::collections::BTreeSet<_> = others.iter().map(|one| server(one)).collect();
+        assert_eq!(names.len(), others.len(), "{names:?}");
+    }
 }

@@ -11,7 +11,7 @@ use rand::RngExt as _;
 use tokio::sync::watch;
 
 use crate::providers::Provider;
-use crate::upstream::{Common, Upstream};
+use crate::upstream::{Common, Turns, Upstream};
 
 /// How long a claimer waits for providers without news of them.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
@@ -48,10 +48,15 @@ pub(super) fn upstreams(
     ready: &BTreeMap<String, Arc<Provider>>,
     common: &Common,
 ) -> BTreeMap<String, Arc<Upstream>> {
+    let mut servers = BTreeMap::new();
     let upstream = |(name, provider): (&String, &Arc<Provider>)| {
         let settings = config.providers.get(name)?;
-        let takes_turns = config.takes_turns(name);
-        Some((name.clone(), Arc::new(Upstream::new(provider.clone(), settings, common, takes_turns))))
+        let turns = |over| {
+            let server = config.turns_of(name)?;
+            let turns = || Arc::new(Turns::new(server.clone(), common, over));
+            Some(servers.entry(server.clone()).or_insert_with(turns).clone())
+        };
+        Some((name.clone(), Arc::new(Upstream::new(provider.clone(), settings, common, turns))))
     };
     ready.iter().filter_map(upstream).collect()
 }

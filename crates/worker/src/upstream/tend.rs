@@ -36,7 +36,7 @@ pub(crate) async fn tend_all(upstreams: Vec<Arc<Upstream>>, shutdown: Cancellati
             let name = changes.next().await;
             let concerned = upstreams.iter().zip(&news).filter(|(upstream, _)| {
                 // A gap: any of them may have changed.
-                name.as_deref().is_none_or(|name| name == upstream.name())
+                name.as_deref().is_none_or(|name| upstream.goes_by(name))
             });
             concerned.for_each(|(_, news)| news.notify_one());
         }

@@ -1,7 +1,7 @@
-//! The turns of a provider that runs one model at a time, as this process has them.
+//! The turns of a server that runs one model at a time, as this process has them.
 //!
 //! All workers agree in Redis on the model that may run. Here is who uses it in this process: as long as anybody holds it, this
-//! worker keeps it; the last one to let go gives it back.
+//! worker keeps it; the last one to let go gives it back. Providers of one server share its turns.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -10,16 +10,22 @@ use overshot_common::queue::{Turn, TurnCall, Wish};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::Upstream;
+use super::{Common, Upstream};
+use crate::providers::Turnstile;
 
 /// So long after its last job a model keeps its turn: the next one may be on its way.
 const LINGER: Duration = Duration::from_millis(200);
+/// The `max_wait` of what may wait for ever.
+const PATIENT: Duration = Duration::from_secs(24 * 3600);
 /// When to ask again for a turn that was refused, where there is no news before.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Turns {
+pub(crate) struct Turns {
+    /// Under which name Redis has them.
+    server: String,
+    common: Common,
     shared: Arc<Shared>,
     /// Held while Redis is asked: what it says and what is noted here go together.
     asking: tokio::sync::Mutex<()>,
@@ -56,9 +62,16 @@ pub(crate) struct Want {
 }
 
 impl Turns {
-    pub(super) fn new(over: Arc<Notify>) -> Self {
+    /// `over` is told when nobody uses the turn any more.
+    pub(crate) fn new(server: String, common: &Common, over: Arc<Notify>) -> Self {
         let used = Used { model: String::new(), holds: 0, asked: Instant::now(), until: None };
-        Self { shared: Arc::new(Shared { used: Mutex::new(used), over }), asking: tokio::sync::Mutex::default() }
+        let shared = Arc::new(Shared { used: Mutex::new(used), over });
+        Self { server, common: common.clone(), shared, asking: tokio::sync::Mutex::default() }
+    }
+
+    /// Whether news under that name are news of these.
+    pub(super) fn are_of(&self, name: &str) -> bool {
+        self.server == name
     }
 
     /// The model that this process may begin jobs of without asking.
@@ -76,6 +89,45 @@ impl Turns {
 
     fn used(&self) -> MutexGuard<'_, Used> {
         self.shared.used()
+    }
+
+    /// Says what is wished, as things are once nobody else speaks, and notes the answer; `None`: nothing, or not heard.
+    async fn say<'a>(&self, wish: impl FnOnce(&Used) -> Option<Wish<'a>>) -> Option<(Turn, Option<Hold>)> {
+        let _alone = self.asking.lock().await;
+        let sent = Instant::now();
+        let lasts = self.common.liveness;
+        let (wish, in_flight) = {
+            let mut used = self.used();
+            let wish = wish(&used)?;
+            if matches!(wish, Wish::Begin { .. }) {
+                // Should the answer be lost, or nobody wait for it any more, what it grants is given back.
+                used.until.get_or_insert(sent + lasts);
+            }
+            (wish, (used.holds > 0).then(|| used.model.clone()))
+        };
+        let (begins, leaves) = (matches!(wish, Wish::Begin { .. }), matches!(wish, Wish::Leave));
+        let call = TurnCall { worker: &self.common.worker, in_flight: in_flight.as_deref(), lasts, wish };
+        let turn = self.common.queue.take_turn(&self.server, &call).await;
+        let turn = turn.inspect_err(|error| tracing::debug!(%error, server = self.server, "turn not heard of")).ok()?;
+        let mut used = self.used();
+        used.asked = sent;
+        match &turn {
+            Turn::Granted(model) => {
+                (used.model, used.until) = (model.clone(), Some(sent + lasts));
+                used.holds += usize::from(begins);
+            }
+            // Refused, this worker stays on the list of those with jobs in flight.
+            Turn::Refused(_) if begins && in_flight.is_some() => {}
+            Turn::Refused(_) => {
+                used.until = None;
+                if !begins && !leaves {
+                    tracing::warn!(server = self.server, model = used.model, "a turn was lost that jobs still use");
+                }
+            }
+        }
+        drop(used);
+        let hold = (begins && matches!(turn, Turn::Granted(_))).then(|| Hold(self.shared.clone()));
+        Some((turn, hold))
     }
 }
 
@@ -122,7 +174,7 @@ impl Upstream {
         let is_loaded = |model: &&str| loaded.iter().any(|name| self.provider.is_same_model(name, model));
         let loaded: Vec<&str> = waiting.iter().map(|(model, _)| *model).filter(is_loaded).collect();
         let wish = Wish::Begin { waiting, loaded: &loaded, max_wait, linger: LINGER };
-        match self.say(turns, |_| Some(wish)).await {
+        match turns.say(|_| Some(wish)).await {
             Some((Turn::Granted(model), hold)) => Ok((model, hold)),
             Some((Turn::Refused(wait), _)) => Err(wait.unwrap_or(ASK_AGAIN)),
             None => Err(ASK_AGAIN),
@@ -151,56 +203,26 @@ impl Upstream {
             // The loop comes by every third of `liveness`.
             (Some(_), _) => (used.asked.elapsed() >= self.common.liveness / 6).then_some(Wish::Keep),
         };
-        self.say(turns, wish).await;
+        turns.say(wish).await;
     }
 
     /// Gives back the turn, at the end of the process.
     pub(crate) async fn leave_turn(&self) {
         let Some(turns) = &self.turns else { return };
-        self.say(turns, |used| used.until.map(|_| Wish::Leave)).await;
+        turns.say(|used| used.until.map(|_| Wish::Leave)).await;
+    }
+}
+
+/// A model that is loaded ahead of its jobs takes its turn like one of them, but never makes another one's wait.
+impl Turnstile for Upstream {
+    type Turn = Hold;
+
+    fn turns(&self) -> bool {
+        self.turns.is_some()
     }
 
-    /// Says what is wished, as things are once nobody else speaks, and notes the answer; `None`: nothing, or not heard.
-    async fn say<'a>(
-        &self,
-        turns: &Turns,
-        wish: impl FnOnce(&Used) -> Option<Wish<'a>>,
-    ) -> Option<(Turn, Option<Hold>)> {
-        let _alone = turns.asking.lock().await;
-        let sent = Instant::now();
-        let lasts = self.common.liveness;
-        let (wish, in_flight) = {
-            let mut used = turns.used();
-            let wish = wish(&used)?;
-            if matches!(wish, Wish::Begin { .. }) {
-                // Should the answer be lost, or nobody wait for it any more, what it grants is given back.
-                used.until.get_or_insert(sent + lasts);
-            }
-            (wish, (used.holds > 0).then(|| used.model.clone()))
-        };
-        let (begins, leaves) = (matches!(wish, Wish::Begin { .. }), matches!(wish, Wish::Leave));
-        let call = TurnCall { worker: &self.common.worker, in_flight: in_flight.as_deref(), lasts, wish };
-        let turn = self.common.queue.take_turn(self.name(), &call).await;
-        let turn =
-            turn.inspect_err(|error| tracing::debug!(%error, provider = self.name(), "turn not heard of")).ok()?;
-        let mut used = turns.used();
-        used.asked = sent;
-        match &turn {
-            Turn::Granted(model) => {
-                (used.model, used.until) = (model.clone(), Some(sent + lasts));
-                used.holds += usize::from(begins);
-            }
-            // Refused, this worker stays on the list of those with jobs in flight.
-            Turn::Refused(_) if begins && in_flight.is_some() => {}
-            Turn::Refused(_) => {
-                used.until = None;
-                if !begins && !leaves {
-                    tracing::warn!(provider = self.name(), model = used.model, "a turn was lost that jobs still use");
-                }
-            }
-        }
-        drop(used);
-        let hold = (begins && matches!(turn, Turn::Granted(_))).then(|| Hold(turns.shared.clone()));
-        Some((turn, hold))
+    async fn enter(&self, model: &str) -> Option<Hold> {
+        let want = Want { waited: Duration::ZERO, max_wait: PATIENT };
+        self.join_turn(model, want).await.ok().flatten()
     }
 }

@@ -1,6 +1,7 @@
 //! The client against a scripted server.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use overshot_common::code::ErrorCode;
@@ -11,7 +12,9 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use self::server::{Server, until};
-use crate::providers::{ChatOutput, ChatRequest, EmbedRequest, EmbedUsage, Provider, ProviderFailure, Then, Unmetered};
+use crate::providers::{
+    ChatOutput, ChatRequest, EmbedRequest, EmbedUsage, Open, Provider, ProviderFailure, Then, Turnstile, Unmetered,
+};
 use crate::tasks::recorder::Recorder;
 
 mod server;
@@ -255,7 +258,7 @@ async fn models_are_loaded_ahead_and_an_embedding_model_is_kept_whatever_the_cha
     server.script().embedders = vec!["e".into()];
     let provider = provider_with(&server.url, Some(KeepAlive::Text("15m".into())), &["m", "e"]);
     tokio::select! {
-        () = provider.tend() => panic!("it has something to do"),
+        () = provider.tend(&Open) => panic!("it has something to do"),
         () = until(|| server.script().loaded.len() == 2) => {}
     }
     assert_eq!(server.asked("/api/generate")[0], json!({"model": "m", "keep_alive": "15m"}));
@@ -278,7 +281,45 @@ async fn a_server_that_lost_its_models_is_given_them_again_but_one_that_swapped_
         until(|| loads() == 2).await;
     };
     tokio::select! {
-        () = provider.tend() => panic!("it has something to do"),
+        () = provider.tend(&Open) => panic!("it has something to do"),
+        () = scenario => {}
+    }
+}
+
+/// A server in use for another model, until it is told otherwise.
+struct InUse(AtomicBool);
+
+impl Turnstile for InUse {
+    type Turn = ();
+
+    fn turns(&self) -> bool {
+        true
+    }
+
+    async fn enter(&self, _: &str) -> Option<()> {
+        (!self.0.load(Ordering::Relaxed)).then_some(())
+    }
+}
+
+#[tokio::test]
+async fn a_chat_model_is_loaded_ahead_in_its_turn_and_an_embedding_model_at_once() {
+    let server = Server::start(&[LAST]).await;
+    server.script().embedders = vec!["e".into()];
+    let (provider, turns) = (provider_with(&server.url, None, &["m", "e"]), InUse(true.into()));
+    let scenario = async {
+        until(|| server.script().loaded == ["e"]).await;
+        let seen = server.asked("/api/ps").len();
+        until(|| server.asked("/api/ps").len() >= seen + 2).await;
+        assert_eq!(server.script().loaded, ["e"], "the other model is at work");
+        turns.0.store(false, Ordering::Relaxed);
+        until(|| server.script().loaded == ["e", "m"]).await;
+        let seen = server.asked("/api/ps").len();
+        server.script().loaded = vec!["other".into()];
+        until(|| server.asked("/api/ps").len() >= seen + 2).await;
+        assert_eq!(server.script().loaded, ["other"], "loading it again would push the other one out");
+    };
+    tokio::select! {
+        () = provider.tend(&turns) => panic!("it has something to do"),
         () = scenario => {}
     }
 }

@@ -87,6 +87,10 @@ async fn answered(State((script, gate)): State<Shared>, method: Method, uri: Uri
     }
     let mut script = script.lock().unwrap();
     let model = body["model"].as_str().unwrap_or_default().to_owned();
+    if path == "/api/show" {
+        let capability = if script.embedders.contains(&model) { "embedding" } else { "completion" };
+        return plain(200, json!({ "capabilities": [capability] }).to_string());
+    }
     if path == "/api/generate" && script.embedders.contains(&model) {
         return plain(400, json!({ "error": format!("{model:?} does not support generate") }).to_string());
     }
