@@ -6,7 +6,8 @@ use tempfile::TempDir;
 
 use crate::client::Client;
 use crate::process::{Process, Program};
-use crate::redis_server::{RedisOptions, RedisServer};
+use crate::redis_options::RedisOptions;
+use crate::redis_server::RedisServer;
 use crate::{PATIENCE, assert_eventually};
 
 /// How a [`Fleet`] is set up.

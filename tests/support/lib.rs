@@ -2,6 +2,7 @@
 //!
 //! Everything here belongs to one test and is gone with it. A part that cannot do its work panics, as tests do.
 
+mod certificates;
 mod chaos_proxy;
 mod chat_server;
 mod client;
@@ -14,10 +15,12 @@ mod ollama_stub;
 mod openai_stub;
 mod process;
 mod redis_cluster;
+mod redis_options;
 mod redis_server;
 mod sentinels;
 mod speech;
 
+pub use certificates::Certificates;
 pub use chaos_proxy::ChaosProxy;
 pub use chat_server::ChatServer;
 pub use client::{Answer, Client, Event, Events};
@@ -29,8 +32,9 @@ pub use ollama_stub::OllamaStub;
 pub use openai_stub::{DIMENSIONS, OpenAiStub, Reply, Seen, vector_of};
 pub use process::{Process, Program, built};
 pub use redis_cluster::RedisCluster;
-pub use redis_server::{RedisOptions, RedisServer};
-pub use sentinels::Sentinels;
+pub use redis_options::RedisOptions;
+pub use redis_server::RedisServer;
+pub use sentinels::{Guarded, Sentinels};
 pub use speech::{Sounds, SpeechServer};
 
 use std::time::Duration;

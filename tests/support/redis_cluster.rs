@@ -2,7 +2,8 @@
 
 use redis::{FromRedisValue, Value};
 
-use crate::redis_server::{RedisOptions, RedisServer, free_port};
+use crate::redis_options::RedisOptions;
+use crate::redis_server::{RedisServer, free_port};
 use crate::{PATIENCE, assert_eventually};
 
 /// Slots of every cluster.
@@ -19,8 +20,17 @@ pub struct RedisCluster {
 impl RedisCluster {
     /// Starts one and waits until every node finds it whole.
     pub async fn start(primaries: usize, with_replicas: bool) -> Self {
+        Self::start_with(primaries, with_replicas, |options| options).await
+    }
+
+    /// As [`RedisCluster::start`], of nodes with more options.
+    pub async fn start_with(
+        primaries: usize,
+        with_replicas: bool,
+        more: impl Fn(RedisOptions) -> RedisOptions,
+    ) -> Self {
         let count = if with_replicas { 2 * primaries } else { primaries };
-        let starts = (0..count).map(|_| options().start());
+        let starts = (0..count).map(|_| more(options()).start());
         let nodes: Vec<RedisServer> = futures_util::future::join_all(starts).await;
         let cluster = Self { nodes, primaries };
         cluster.join().await;
@@ -64,7 +74,8 @@ impl RedisCluster {
     /// Where clients find it: any node tells of all.
     pub fn url(&self) -> String {
         let places: Vec<String> = self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.port())).collect();
-        format!("redis+cluster://{}", places.join(","))
+        let tls = if self.nodes[0].url().starts_with("rediss") { "s" } else { "" };
+        format!("redis{tls}+cluster://{}", places.join(","))
     }
 
     /// The node that serves a key at the start, by its place.

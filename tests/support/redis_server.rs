@@ -1,7 +1,6 @@
 //! A redis-server of a test's own: its own folder, its own socket, killed and removed at the end.
 //!
-//! `OVERSHOT_TEST_REDIS_SERVER` names another program than `redis-server`, and `OVERSHOT_TEST_REDIS_MODE=cluster` makes each
-//! server a cluster of one node, so that every test runs over that code path too: `scripts/test-matrix`.
+//! `OVERSHOT_TEST_REDIS_SERVER` names another program than `redis-server`: `scripts/test-matrix`.
 
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
@@ -11,100 +10,8 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, RedisResult, Value};
 use tempfile::TempDir;
 
+use crate::redis_options::{ADMIN, RedisOptions};
 use crate::{PATIENCE, assert_eventually};
-
-/// How a [`RedisServer`] is set up.
-#[derive(Debug, Clone)]
-pub struct RedisOptions {
-    tcp: bool,
-    cluster: bool,
-    extra: Vec<String>,
-    appendonly: bool,
-    fsync: &'static str,
-    policy: String,
-    maxmemory: Option<String>,
-}
-
-impl Default for RedisOptions {
-    fn default() -> Self {
-        Self {
-            tcp: false,
-            cluster: std::env::var_os("OVERSHOT_TEST_REDIS_MODE").is_some_and(|mode| mode == "cluster"),
-            extra: Vec::new(),
-            appendonly: true,
-            fsync: "everysec",
-            policy: "noeviction".to_owned(),
-            maxmemory: None,
-        }
-    }
-}
-
-impl RedisOptions {
-    /// Listens on a free TCP port instead of a unix socket, for a proxy in front.
-    #[must_use]
-    pub fn tcp(mut self) -> Self {
-        self.tcp = true;
-        self
-    }
-
-    /// One server alone whatever `OVERSHOT_TEST_REDIS_MODE` says: for tests of how servers stand to each other, and of what a
-    /// cluster has not.
-    #[must_use]
-    pub fn standalone(mut self) -> Self {
-        self.cluster = false;
-        self
-    }
-
-    /// Nothing is answered before it is on the disk, so that a SIGKILL loses nothing. With the default, every second, Redis
-    /// holds even its writes back for up to two seconds while the disk is busy with the last sync.
-    #[must_use]
-    pub fn durable(mut self) -> Self {
-        self.fsync = "always";
-        self
-    }
-
-    /// Neither AOF nor save points.
-    #[must_use]
-    pub fn without_persistence(mut self) -> Self {
-        self.appendonly = false;
-        self
-    }
-
-    /// The `maxmemory-policy`; the default is `noeviction`.
-    #[must_use]
-    pub fn policy(mut self, policy: &str) -> Self {
-        policy.clone_into(&mut self.policy);
-        self
-    }
-
-    /// The `maxmemory`, as Redis spells it (`20mb`).
-    #[must_use]
-    pub fn maxmemory(mut self, limit: &str) -> Self {
-        self.maxmemory = Some(limit.to_owned());
-        self
-    }
-
-    /// One more setting, as on the command line: `--name value`.
-    #[must_use]
-    pub fn setting(mut self, name: &str, value: &str) -> Self {
-        self.extra.extend([format!("--{name}"), value.to_owned()]);
-        self
-    }
-
-    /// Starts it and waits until it answers.
-    pub async fn start(self) -> RedisServer {
-        let mut server = self.stopped();
-        server.restart().await;
-        server
-    }
-
-    /// Sets everything up, but leaves it stopped until [`RedisServer::restart`].
-    pub fn stopped(self) -> RedisServer {
-        let dir = tempfile::Builder::new().prefix("overshot-redis-").tempdir().expect("a temporary folder");
-        let port = if self.tcp || self.cluster { free_port() } else { 0 };
-        RedisServer { options: self, dir, port, child: None }
-    }
-}
 
 /// A running redis-server. By default with AOF every second, no save points, and a unix socket only.
 #[derive(Debug)]
@@ -126,16 +33,35 @@ impl RedisServer {
         RedisOptions::default()
     }
 
+    /// Stopped, with its own folder.
+    pub(crate) fn new(options: RedisOptions, dir: TempDir) -> Self {
+        let port = if options.tcp || options.cluster { free_port() } else { 0 };
+        Self { options, dir, port, child: None }
+    }
+
     /// Where clients find it.
     pub fn url(&self) -> String {
-        if self.options.cluster { format!("redis+cluster://127.0.0.1:{}", self.port) } else { self.node_url() }
+        match self {
+            Self { options: RedisOptions { cluster: true, .. }, port, .. } => {
+                format!("redis+cluster://127.0.0.1:{port}")
+            }
+            Self { options: RedisOptions { tls, .. }, port, .. } if !tls.is_empty() => {
+                format!("rediss://127.0.0.1:{port}/0")
+            }
+            _ => self.node_url(),
+        }
     }
 
+    /// The test's own way to it.
     fn node_url(&self) -> String {
-        if self.port != 0 { format!("redis://127.0.0.1:{}/0", self.port) } else { format!("unix://{}", self.socket()) }
+        if self.port != 0 && self.options.tls.is_empty() {
+            return format!("redis://127.0.0.1:{}/0", self.port);
+        }
+        let who = if self.options.users.is_empty() { String::new() } else { format!("?user={ADMIN}&pass={ADMIN}") };
+        format!("unix://{}{who}", self.socket())
     }
 
-    /// The TCP port; 0 without TCP.
+    /// The TCP port, with TLS where it speaks that; 0 without TCP.
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -230,7 +156,14 @@ impl RedisServer {
         let program = std::env::var_os("OVERSHOT_TEST_REDIS_SERVER").unwrap_or_else(|| "redis-server".into());
         let mut command = Command::new(&program);
         command.current_dir(self.dir.path());
-        command.args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", "", "--logfile", "redis.log"]);
+        let (plain, tls) = if self.options.tls.is_empty() { (self.port, 0) } else { (0, self.port) };
+        command.args(["--port", &plain.to_string(), "--bind", "127.0.0.1", "--save", "", "--logfile", "redis.log"]);
+        if tls != 0 {
+            command.args(["--tls-port", &tls.to_string()]);
+        }
+        for (name, value) in &self.options.tls {
+            command.args([&format!("--{name}"), value]);
+        }
         command.args(["--dir", &self.dir.path().to_string_lossy(), "--appendfsync", self.options.fsync]);
         command.args(["--appendonly", if self.options.appendonly { "yes" } else { "no" }]);
         command.args(["--maxmemory-policy", &self.options.policy]);
@@ -244,7 +177,7 @@ impl RedisServer {
             command.args(["--cluster-enabled", "yes", "--cluster-port", &free_port().to_string()]);
         }
         command.args(&self.options.extra);
-        if !self.options.tcp {
+        if !self.options.tcp || tls != 0 {
             command.args(["--unixsocket", &self.socket()]);
         }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());

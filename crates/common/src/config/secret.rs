@@ -71,9 +71,13 @@ impl RedisUrl {
 impl fmt::Display for RedisUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (scheme, rest) = self.0.split_once("://").unwrap_or(("redis", ""));
+        // An unescaped '@' behind a '?': of a password in either place, and what is the host cannot be told.
+        if rest.find('?').is_some_and(|query| rest[query..].contains('@')) {
+            return write!(f, "{scheme}://…");
+        }
         // A password may itself hold an unescaped '@', '/' or '?': all up to the last '@' goes.
         let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
-        // With unix sockets the password stands in the query.
+        // With unix sockets and for Sentinels a password stands in the query.
         let rest = rest.split(['?', '#']).next().unwrap_or_default();
         write!(f, "{scheme}://{rest}")
     }

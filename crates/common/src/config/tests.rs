@@ -319,6 +319,13 @@ fn no_secret_is_ever_shown() {
     assert!(shown.contains("rediss://host:6380/1"), "{shown}");
     let socket = RedisUrl::new("unix:///run/redis.sock?db=1&pass=hunter2").unwrap();
     assert_eq!(format!("{socket} {socket:?}"), "unix:///run/redis.sock \"unix:///run/redis.sock\"");
+    for (url, shown) in [
+        ("redis+sentinel://u:p@a,b/main?sentinel_password=hunter2", "redis+sentinel://a,b/main"),
+        ("redis+sentinel://a/main?sentinel_password=x@hunter2", "redis+sentinel://…"),
+        ("redis://u:hunter2?x@host", "redis://…"),
+    ] {
+        assert_eq!(RedisUrl::new(url).unwrap().to_string(), shown);
+    }
 }
 
 #[test]

@@ -25,7 +25,7 @@ const SENTINEL_PORT: u16 = 26_379;
 impl Address {
     /// Reads `redis://`, `rediss://`, `unix://`, `redis+cluster://host:port,…` or
     /// `redis+sentinel://host:port,…/<name of the primary>[/<db>]`; credentials stand before an `@` and are the
-    /// data nodes'.
+    /// data nodes'. Those of the Sentinels stand in the query: `sentinel_username`, `sentinel_password`.
     pub(crate) fn parse(url: &str) -> Result<Self, Error> {
         let refused = |what: &str| Error::Refused(what.to_owned());
         let (scheme, rest) = url.split_once("://").ok_or_else(|| refused("a URL has a scheme"))?;
@@ -53,9 +53,11 @@ impl Address {
         if name.is_empty() {
             return Err(refused("redis+sentinel:// needs the name of the primary: host:port,…/<name>"));
         }
+        let own = sentinel_credentials(&query).map_err(refused)?;
         let sentinels = hosts.iter().map(|host| {
             let ported = host.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'));
-            if ported { info(&format!("{base}://{host}")) } else { info(&format!("{base}://{host}:{SENTINEL_PORT}")) }
+            let port = if ported { String::new() } else { format!(":{SENTINEL_PORT}") };
+            info(&format!("{base}://{own}{host}{port}"))
         });
         let primary = info(&format!("{base}://{credentials}{}/{db}{query}", hosts[0]))?;
         Ok(Self::Sentinel { sentinels: sentinels.collect::<Result<_, _>>()?, primary, name: name.to_owned() })
@@ -85,6 +87,19 @@ impl Address {
                 Self::Sentinel { sentinels: all(sentinels)?, primary: with(primary)?, name }
             }
         })
+    }
+}
+
+/// What stands before a Sentinel's host, as in a URL: they have users of their own, or none.
+fn sentinel_credentials(query: &str) -> Result<String, &'static str> {
+    let part = |name: &str| {
+        let parts = query.trim_start_matches('?').split('&');
+        parts.filter_map(|part| part.split_once('=')).find_map(|(key, value)| (key == name).then_some(value))
+    };
+    match (part("sentinel_username"), part("sentinel_password")) {
+        (None, None) => Ok(String::new()),
+        (Some(_), None) => Err("sentinel_username needs a sentinel_password"),
+        (user, Some(password)) => Ok(format!("{}:{password}@", user.unwrap_or_default())),
     }
 }
 
@@ -146,5 +161,24 @@ mod tests {
         let there = at(&primary, "c", 1);
         assert!(matches!(there.addr(), ConnectionAddr::TcpTls { host, port: 1, .. } if host == "c"));
         assert!(Address::parse("redis+sentinel://a").is_err());
+    }
+
+    #[test]
+    fn sentinels_may_have_a_user_of_their_own() {
+        let url = "redis+sentinel://u:p@a,b:26380/main?sentinel_username=s&sentinel_password=q%40";
+        let Address::Sentinel { sentinels, primary, .. } = Address::parse(url).unwrap() else { panic!("sentinels") };
+        let who = |info: &ConnectionInfo| {
+            let settings = info.redis_settings();
+            (settings.username().map(str::to_owned), settings.password().map(str::to_owned))
+        };
+        assert_eq!(places(&sentinels), [("a".into(), 26_379), ("b".into(), 26_380)]);
+        assert!(sentinels.iter().all(|sentinel| who(sentinel) == (Some("s".into()), Some("q@".into()))));
+        assert_eq!(who(&primary), (Some("u".into()), Some("p".into())));
+        let Address::Sentinel { sentinels, .. } = Address::parse("redis+sentinel://a/m?sentinel_password=q").unwrap()
+        else {
+            panic!("sentinels")
+        };
+        assert_eq!(who(&sentinels[0]), (None, Some("q".into())), "of the user that is there by default");
+        assert!(Address::parse("redis+sentinel://a/m?sentinel_username=s").is_err());
     }
 }
