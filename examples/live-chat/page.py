@@ -3,12 +3,15 @@
 Usage: page.py [--check]      (--check: plays a reader that reloads in the middle of an answer, and ends)
 """
 
+import contextlib
 import http.server
 import json
 import pathlib
 import sys
+import threading
 import urllib.error
 import urllib.request
+from urllib.parse import quote
 
 HERE = pathlib.Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
@@ -50,7 +53,8 @@ def handler(api: Api) -> type[http.server.BaseHTTPRequestHandler]:
                 answer = OPENER.open(request, timeout=600)
             except urllib.error.HTTPError as error:
                 answer = error
-            with answer:
+            # A page that is reloaded is not there any more.
+            with answer, contextlib.suppress(ConnectionError):
                 self.send_response(answer.status)
                 self.send_header("Content-Type", answer.headers.get("Content-Type", "application/json"))
                 self.end_headers()
@@ -67,9 +71,8 @@ def handler(api: Api) -> type[http.server.BaseHTTPRequestHandler]:
 
 def read(api: Api, job: str, last: str, chunks: int | None) -> tuple[str, str, bool]:
     """Reads events after the id `last`, that many chunks or to the end: the text, the last id, whether it is the end."""
-    request = urllib.request.Request(f"{api.base}/api/v1/jobs/{job}/events", headers={"Last-Event-ID": last} if last else {})
     text, kind = "", ""
-    with OPENER.open(request, timeout=120) as lines:
+    with OPENER.open(f"{api.base}/api/v1/jobs/{job}/events?last_event_id={quote(last)}", timeout=120) as lines:
         for line in lines:
             name, _, value = line.decode().rstrip("\n").partition(": ")
             if name == "id":
@@ -87,7 +90,10 @@ def read(api: Api, job: str, last: str, chunks: int | None) -> tuple[str, str, b
 
 
 def check(api: Api) -> None:
-    """A reader that reloads in the middle of an answer has the whole of it, each piece once."""
+    """A reader of the page that reloads it in the middle of an answer has the whole of it, each piece once."""
+    with OPENER.open(api.base, timeout=10) as page:
+        if b"EventSource" not in page.read():
+            raise SystemExit("*** FAILED: the page is not there")
     body = {"task": "chat", "input": {"user": "Tell me about rivers.", "max_tokens": 60, "temperature": 0}}
     job = api.call("/api/v1/jobs", body)["id"]
     before, last, _ = read(api, job, "", CHUNKS_BEFORE_RELOAD)
@@ -104,10 +110,11 @@ def main() -> None:
     port = free_port()
     serve = [sys.executable, "scripts/model-server/serve.py", str(port)]
     with fleet(CONFIG.format(port=port), {"model": (serve, port)}) as api:
-        if "--check" in sys.argv[1:]:
-            check(api)
-            return
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler(api))
+        if "--check" in sys.argv[1:]:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            check(Api(f"http://127.0.0.1:{server.server_port}"))
+            return
         print(f"==> open http://127.0.0.1:{server.server_port}/ and reload while it answers; Ctrl-C ends", flush=True)
         try:
             server.serve_forever()

@@ -7,6 +7,7 @@ mod api;
 mod cli;
 mod cost;
 mod embedding;
+mod examples;
 mod fault;
 mod harness;
 mod lifecycle;
