@@ -99,6 +99,26 @@ async fn after_an_outage_or_a_step_of_the_clock_nobody_is_judged_for_a_lease() {
 }
 
 #[tokio::test]
+async fn who_died_before_the_clock_stepped_back_is_found_dead_all_the_same() {
+    let mut shop = Shop::open().await;
+    shop.warm_reaper().await;
+    let lost = shop.add(shop.job()).await;
+    shop.claim_one("dies").await;
+    shop.renew("dies", &[]).await;
+    let ignored = shop.add(shop.job()).await;
+    let stuck = shop.claim_one("hangs").await;
+    shop.queue.cancel(&shop.shard, std::slice::from_ref(&ignored.local)).await.unwrap();
+    shop.step_back(Duration::from_secs(7200)).await;
+    let mut reclaimed = Vec::new();
+    for _ in 0..50 {
+        // It renews, and does not stop.
+        shop.renew("hangs", &[held(&stuck)]).await;
+        reclaimed.extend(shop.reap_for(Duration::from_secs(1)).await);
+    }
+    assert_eq!(reclaimed, [(ignored, Status::Cancelled), (lost, Status::Retrying)]);
+}
+
+#[tokio::test]
 async fn a_grant_counted_again_by_a_failover_does_not_match() {
     let mut shop = Shop::open().await;
     shop.add(shop.job()).await;

@@ -43,6 +43,26 @@ async fn entries_read_by_a_stranger_are_queued_anew() {
     assert_eq!(shop.claim_one("w").await.id, id);
 }
 
+// A scan for idle entries that began anew each time would never get past the first page.
+#[tokio::test]
+async fn a_pending_entry_without_a_lease_is_found_behind_a_page_of_others() {
+    let mut shop = Shop::open().await;
+    let jobs: Vec<_> = (0..150).map(|_| shop.job()).collect();
+    shop.queue.enqueue(&shop.shard, Shop::limits(), &jobs).await.unwrap();
+    let claimed = shop.claim_as("w", 150).await.jobs;
+    let last = &claimed[149].id;
+    let leases = shop.key("leases");
+    let () = shop.redis.zrem(&leases, last.local.as_str()).await.unwrap();
+    // The walk over all open jobs, which comes to it too, leaves it a lease of its own.
+    let (lease, began) = (Duration::from_millis(1), shop.now());
+    for _ in 0..2 {
+        tokio::time::sleep(2 * lease).await;
+        shop.queue.audit(&shop.shard, lease, true).await.unwrap();
+    }
+    let end: Option<u64> = shop.redis.zscore(&leases, last.local.as_str()).await.unwrap();
+    assert_eq!(end, Some(began), "its lease is over at once");
+}
+
 #[tokio::test]
 async fn a_removed_consumer_takes_no_job_with_it() {
     let mut shop = Shop::open().await;

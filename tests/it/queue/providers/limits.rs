@@ -157,6 +157,15 @@ async fn a_clock_that_steps_leaves_the_limits_working() {
     assert_eq!(a.draw(&provider, &limits, 9, 0).await.granted, 2);
     provider.pass(36_000_000).await;
     assert_eq!(a.draw(&provider, &limits, 9, 0).await.granted, 2);
+
+    let mut provider = Provider::open().await;
+    let (mut dies, mut b, limits) = (Drawer::new("dies"), Drawer::new("b"), in_flight(2));
+    assert_eq!(dies.draw(&provider, &limits, 2, 0).await.granted, 2);
+    provider.now -= 3_600_000;
+    provider.pass(0).await;
+    assert_eq!(b.draw(&provider, &limits, 2, 0).await.wait, Some(LEASE), "and not until the clock is where it was");
+    provider.pass(10_000).await;
+    assert_eq!(b.draw(&provider, &limits, 2, 0).await.granted, 2);
 }
 
 /// Ten minutes of eight workers that take all they can get, and give back what they did not use.

@@ -128,6 +128,36 @@ async fn a_worker_that_died_holds_no_turn() {
 }
 
 #[tokio::test]
+async fn a_clock_that_steps_back_leaves_the_turns_changing() {
+    let mut p = Provider::open().await;
+    assert_eq!(p.begin("dies", None, &[("a", 0)]).await, granted("a"));
+    assert_eq!(p.begin("promised", None, &[("b", 30)]).await, REFUSED);
+    p.now -= 7_200_000;
+    p.pass(0).await;
+    assert_eq!(p.begin("two", None, &[("c", 1)]).await, REFUSED);
+    p.pass(10_000).await;
+    p.begin("two", None, &[("c", 1)]).await;
+    p.pass(200).await;
+    assert_eq!(
+        p.begin("two", None, &[("c", 1)]).await,
+        granted("c"),
+        "neither the dead one nor the promise holds it up"
+    );
+    p.say("two", None, Wish::Leave).await;
+    p.now -= 7_200_000;
+    p.pass(200).await;
+    assert_eq!(
+        p.begin("one", None, &[("a", 30)]).await,
+        granted("a"),
+        "its last turn lies ahead, and its next one not"
+    );
+    p.say("one", None, Wish::Leave).await;
+    p.now -= 7_200_000;
+    p.pass(0).await;
+    assert_eq!(p.begin("two", None, &[("c", 1)]).await, Turn::Refused(Some(LINGER)));
+}
+
+#[tokio::test]
 async fn under_a_backlog_of_many_models_each_gets_its_turn_in_time_and_the_server_swaps_seldom() {
     let mut p = Provider::open().await;
     let models = ["a", "b", "c", "d"];

@@ -112,6 +112,7 @@ if granted < wanted or not has_extra then
   end
   if most_held > 0 and all_held + granted >= most_held then
     -- Whoever gives a permit back rings; of one that died, the permits end by themselves.
+    draw_near(':holders', now + lasts, 1000)
     local first = redis.call('ZRANGE', base .. ':holders', 0, 0, 'WITHSCORES')
     wait = math.max(wait, first[2] and first[2] - now or 0)
   end

@@ -6,12 +6,14 @@
 -- For begin, the models whose jobs wait: name, ms for which the first has waited, …
 -- Returns { 1 granted, 0 not; the model that may run; ms after which to ask again, 0: wait for news }
 -- Atomic because of two workers that want different models one must wait, or the server would swap for every job.
-local MODELS_MAX = 256
+local MODELS_MAX, USERS_MAX = 256, 1000
 local worker, what, mine, lasts = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local users, turn = base .. ':users', base .. ':turn'
 local stored = redis.call('HMGET', turn, 'model', 'next', 'next_until', 'free', 'waiting')
-local current, free = stored[1] or '', tonumber(stored[4] or 0)
-local heir = tonumber(stored[3] or 0) > now and stored[2]
+-- What lies further ahead than anything noted now could was noted before the clock stepped back.
+local current, free = stored[1] or '', math.min(tonumber(stored[4] or 0), now)
+local promised = tonumber(stored[3] or 0)
+local heir = promised > now and promised <= now + lasts and stored[2]
 
 local function note(...)
   redis.call('HSET', turn, ...)
@@ -69,7 +71,8 @@ for i = 8, #ARGV, 2 do
     chosen, best = model, rank
   end
   -- A model that had its turn begins its wait anew: else a backlog would make the server swap for every job.
-  local without = math.min(waited, now - tonumber(redis.call('HGET', turn, 'l' .. model) or 0))
+  local last = tonumber(redis.call('HGET', turn, 'l' .. model) or 0)
+  local without = last > now and waited or math.min(waited, now - last)
   if model ~= current and without >= hunger then
     hungriest, hunger = model, without
   end
@@ -81,11 +84,12 @@ end
 
 if used then
   if heir or not waits[current] then
+    draw_near(':users', now + lasts, USERS_MAX)
     return refuse(0)
   end
   return use(current)
 elseif heir and not waits[heir] then
-  return refuse(stored[3] - now)
+  return refuse(promised - now)
 elseif not heir and chosen ~= current and now - free < tonumber(ARGV[6]) then
   -- The next job of the model that ran may be on its way.
   return refuse(ARGV[6] - (now - free))

@@ -33,6 +33,13 @@ if since > gap or since < 0 or hold > now + 2 * math.max(lease, liveness) then
 end
 redis.call('HSET', base .. ':ctl', 'reaped', now)
 if hold > now then
+  -- The clock may have stepped back: who died before would count as alive, and a cancel be waited for, until it is where it was.
+  local more = draw_near(':workers', now, most)
+  more = draw_near(':leases', now + lease, most) or more
+  more = draw_near(':cancels', now + PATIENCE, most) or more
+  if more then
+    redis.call('HSET', base .. ':ctl', 'hold', now + math.max(lease, liveness))
+  end
   flush()
   return { reclaimed, watched(touched), 0, 1 }
 end

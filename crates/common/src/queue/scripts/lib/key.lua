@@ -1,5 +1,8 @@
 -- key: a due job takes its concurrency key, waits for it, or has it freed.
 
+-- How long the holder of a running job may take to confirm a cancel, ms.
+local PATIENCE = 5000
+
 -- Cancels one job, waiting or running; a running one is only asked to stop. Tells what it did, see cancel.lua.
 local function cancel(id, job)
   if job[STATUS] == CANCELLED then
@@ -9,7 +12,7 @@ local function cancel(id, job)
   elseif job[STATUS] == RUNNING then
     if job[CANCEL_AT] == 0 then
       job[CANCEL_AT] = now
-      redis.call('ZADD', base .. ':cancels', now + 5000, id)
+      redis.call('ZADD', base .. ':cancels', now + PATIENCE, id)
       save(id, job)
       touched[#touched + 1] = id
     end

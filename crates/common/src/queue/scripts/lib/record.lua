@@ -8,7 +8,6 @@
 --   :v:<id>    what a running job left beside its record (hash): vectors by key, parts of a result that is not in `r`
 --   :a:<id>    audio of an upload (hash): pieces by number, all but the last of the same size
 --   :q:<lane>  tickets (streams, group `workers`): suspect, front, high, normal, low
---   :m:<model> jobs that wait for that model's turn, in a pool that drains by model (sorted set)   :turns  those models
 --   :m:<label> jobs that wait for their model's turn, in a pool that drains by model (sorted set)   :turns  those labels
 --   :due       scheduled and retrying by due time   :exp     waiting jobs whose deadline no stream order tells
 --   :leases    running by lease end                 :cancels running with a cancel request, by the end of patience
@@ -92,6 +91,16 @@ local function text(ms)
     texts[ms] = known
   end
   return known
+end
+
+-- Draws near what lies further ahead than anything written now could: after the clock stepped back it would stand there until the
+-- clock is where it was. Of `most` at a time; tells whether there may be more.
+local function draw_near(set, latest, most)
+  local ahead = redis.call('ZRANGEBYSCORE', base .. set, '(' .. text(latest), '+inf', 'LIMIT', 0, most)
+  for _, member in ipairs(ahead) do
+    redis.call('ZADD', base .. set, text(latest), member)
+  end
+  return #ahead == most
 end
 
 -- Commands of the same kind on the same key are sent once, by flush(): what is deferred is not read again before. A batch is
