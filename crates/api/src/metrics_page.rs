@@ -32,7 +32,7 @@ struct Read {
 impl Page {
     /// Makes this process record, unless it does already.
     pub(crate) fn install() -> Self {
-        if metrics::recorder().is_none() {
+        if !metrics::install() {
             tracing::warn!("metrics are recorded elsewhere in this process");
         }
         Self::default()
@@ -46,7 +46,7 @@ pub(crate) async fn render(app: &App) -> String {
         metrics::redis_up(false);
         tracing::debug!("gauges not refreshed in time");
     }
-    metrics::recorder().map_or_else(String::new, |recorder| recorder.render())
+    metrics::page().unwrap_or_default()
 }
 
 async fn refresh(app: &App) {

@@ -7,13 +7,14 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use metrics::Unit;
-use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::ids::PoolName;
 
+mod histogram;
 mod hot;
 pub mod record;
 #[cfg(test)]
@@ -29,8 +30,6 @@ pub const MODEL_OTHER: &str = "other";
 /// The label `task` of a task that the configuration does not name: another process' may.
 pub const TASK_OTHER: &str = "other";
 
-/// How often the recorder's histograms are folded: without it they grow until the next scrape.
-const FOLD_EVERY: Duration = Duration::from_secs(5);
 /// How often the event loop is asked how late it is.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
@@ -146,57 +145,57 @@ metrics! {
     BUILD_INFO = Gauge "build_info" ["version"] "1; the version is in the label";
 }
 
-fn builder() -> Result<PrometheusBuilder, BuildError> {
-    PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_seconds".into()), BUCKETS_SECONDS)
-}
-
 /// The recorder of this process, which may run several servers; installed at the first call.
-///
-/// `None` where another part of the process recorded first. Somebody must call `run_upkeep()` on it every few seconds.
-pub fn recorder() -> Option<&'static PrometheusHandle> {
+fn recorder() -> Option<&'static PrometheusHandle> {
     static RECORDER: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
     let install = || {
-        let handle = builder().ok()?.install_recorder().ok()?;
+        let handle = PrometheusBuilder::new().install_recorder().ok()?;
         describe_all();
         Some(handle)
     };
     RECORDER.get_or_init(install).as_ref()
 }
 
+/// Makes this process record, unless it does already; whether it does. `false`: another part of it recorded first.
+pub fn install() -> bool {
+    recorder().is_some()
+}
+
+/// What Prometheus reads; `None` where another part of the process records.
+pub fn page() -> Option<String> {
+    let mut page = recorder()?.render();
+    if let Some(all) = hot::all() {
+        all.render(&mut page);
+    }
+    Some(page)
+}
+
 /// Makes every series that the configuration names, at 0, where this process has a recorder of its own.
 pub fn start(config: &Config) {
-    if recorder().is_some() {
-        zeroes::register_zeroes(config);
-        hot::keep(config);
+    if install() {
+        zeroes::register_zeroes(config, hot::keep(config));
     }
 }
 
-/// Folds the recorder's histograms and measures how late timers fire, until `stopping`.
+/// Measures how late timers fire, until `stopping`.
 pub async fn tend(stopping: CancellationToken) {
-    let Some(recorder) = recorder() else { return };
-    let mut folded = Instant::now();
     loop {
         let due = Instant::now() + LOOK_EVERY;
         if stopping.run_until_cancelled(tokio::time::sleep_until(due)).await.is_none() {
             return;
         }
         event_loop_lag(due.elapsed());
-        if folded.elapsed() >= FOLD_EVERY {
-            folded = Instant::now();
-            recorder.run_upkeep();
-        }
     }
 }
 
-/// Tells the recorder unit and help of every metric.
-pub fn describe_all() {
+/// Tells the recorder unit and help of every metric that it holds.
+fn describe_all() {
     for metric in ALL {
         match metric.kind {
             Kind::Counter => metrics::describe_counter!(metric.name, metric.unit(), metric.help),
             Kind::Gauge => metrics::describe_gauge!(metric.name, metric.unit(), metric.help),
-            Kind::Histogram => {
-                metrics::describe_histogram!(metric.name, metric.unit(), metric.help)
-            }
+            // `histogram` writes these.
+            Kind::Histogram => {}
         }
     }
 }

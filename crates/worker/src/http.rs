@@ -41,8 +41,8 @@ async fn readyz(State(health): State<Arc<Health>>) -> impl IntoResponse {
 
 async fn render(State(health): State<Arc<Health>>) -> impl IntoResponse {
     health.measure();
-    match metrics::recorder() {
-        Some(recorder) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], recorder.render()).into_response(),
+    match metrics::page() {
+        Some(page) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], page).into_response(),
         None => StatusCode::NOT_FOUND.into_response(),
     }
 }

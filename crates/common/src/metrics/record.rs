@@ -5,16 +5,15 @@
 
 use std::time::Duration;
 
-use metrics::{counter, gauge, histogram};
+use metrics::{counter, gauge};
 
 use super::hot;
 use super::{
-    CHUNKS_DROPPED, CODE_OK, DEMAND, DRAINING, EVENT_LOOP_LAG, EXPIRED, HANDED_BACK, HTTP_REQUEST_DURATION,
-    HTTP_REQUESTS, JOBS, LEASE_LOST, LIVE_WORKERS, OLDEST_QUEUED, PAUSED, PROMOTED, PROVIDER_BREAKER_STATE,
-    PROVIDER_LIMIT, PROVIDER_LIMIT_RATIO, PROVIDER_LIMIT_USED, PROVIDER_UP, PRUNED, QUEUED_BYTES, QUEUED_JOBS,
-    RECLAIMED, REDIS_ERRORS, REDIS_MAX_MEMORY, REDIS_RECONNECTS, REDIS_SCRIPT_MEAN, REDIS_SCRIPT_RATIO, REDIS_UP,
-    REDIS_USED_MEMORY, RETRIED, SETTLE_ABANDONED, SNOOZED, SPANS_EXPORTED, SPANS_LOST, SUBMIT_REFUSED, WORKER_SLOTS,
-    WORKER_SLOTS_BUSY,
+    CHUNKS_DROPPED, CODE_OK, DEMAND, DRAINING, EXPIRED, HANDED_BACK, JOBS, LEASE_LOST, LIVE_WORKERS, OLDEST_QUEUED,
+    PAUSED, PROMOTED, PROVIDER_BREAKER_STATE, PROVIDER_LIMIT, PROVIDER_LIMIT_RATIO, PROVIDER_LIMIT_USED, PROVIDER_UP,
+    PRUNED, QUEUED_BYTES, QUEUED_JOBS, RECLAIMED, REDIS_ERRORS, REDIS_MAX_MEMORY, REDIS_RECONNECTS, REDIS_SCRIPT_MEAN,
+    REDIS_SCRIPT_RATIO, REDIS_UP, REDIS_USED_MEMORY, RETRIED, SETTLE_ABANDONED, SNOOZED, SPANS_EXPORTED, SPANS_LOST,
+    SUBMIT_REFUSED, WORKER_SLOTS, WORKER_SLOTS_BUSY,
 };
 use crate::code::ErrorCode;
 use crate::config::ProviderConfig;
@@ -64,14 +63,15 @@ pub fn job_submitted(pool: &PoolName, task: &str) {
 
 /// A job reached a terminal status, `duration` after it was accepted.
 pub fn job_finished(pool: &PoolName, task: &str, status: Status, code: Option<ErrorCode>, duration: Duration) {
-    let Some(series) = hot::pool(pool) else { return };
+    let Some(all) = hot::all() else { return };
+    let Some(series) = all.pool(pool) else { return };
     if let (Status::Completed, Some(series)) = (status, series.task(task)) {
         series.completed.increment(1);
         series.completed_after.record(duration);
     } else {
         let task = series.task_label(task);
         hot::finished(pool, task, status, code).increment(1);
-        hot::finished_after(pool, task, status).record(duration);
+        all.finished_after(pool, task, status).record(duration);
     }
 }
 
@@ -222,7 +222,7 @@ pub fn chunks_dropped(pool: &PoolName, count: u64) {
 
 /// A script was called, and answered or not, after so long.
 pub(crate) fn redis_call(script: &str, duration: Duration) {
-    if let Some(series) = hot::script(script) {
+    if let Some(series) = hot::all().and_then(|all| all.script(script)) {
         series.record(duration);
     }
 }
@@ -267,8 +267,10 @@ pub fn pruned(pool: &PoolName, count: u64) {
 
 /// A request was answered with `status`, 100 to 599.
 pub fn http_request(status: u16, duration: Duration) {
-    counter!(HTTP_REQUESTS, "status" => status.to_string()).increment(1);
-    histogram!(HTTP_REQUEST_DURATION).record(duration);
+    if let Some(all) = hot::all() {
+        all.answered(status);
+        all.request_duration.record(duration);
+    }
 }
 
 /// A collector took so many spans, or did not.
@@ -278,7 +280,9 @@ pub fn spans_exported(taken: bool, count: usize) {
 
 /// A timer of this process fired so late.
 pub(super) fn event_loop_lag(late: Duration) {
-    histogram!(EVENT_LOOP_LAG).record(late);
+    if let Some(all) = hot::all() {
+        all.event_loop_lag.record(late);
+    }
 }
 
 pub(super) fn add(name: &'static str, pool: &PoolName, count: u64) {

@@ -11,12 +11,17 @@ const LABELS: [&str; 10] =
 
 /// The page of a process that has just started.
 fn first_page() -> String {
-    let recorder = builder().unwrap().build_recorder();
-    metrics::with_local_recorder(&recorder, || {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let hot = metrics::with_local_recorder(&recorder, || {
+        let config = Config::load(None, []).unwrap();
         describe_all();
-        zeroes::register_zeroes(&Config::load(None, []).unwrap());
+        let hot = hot::Hot::new(&config);
+        zeroes::register_zeroes(&config, &hot);
+        hot
     });
-    recorder.handle().render()
+    let mut page = recorder.handle().render();
+    hot.render(&mut page);
+    page
 }
 
 fn label_names(line: &str) -> BTreeSet<String> {
@@ -66,7 +71,7 @@ fn what_happens_is_counted_and_adds_no_series_to_those_at_zero() {
     let config = Config::load(None, [limit]).unwrap();
     let (pool, second) = (config.default_pool().unwrap(), Duration::from_secs(1));
     start(&config);
-    let zeroes = series(&recorder().unwrap().render());
+    let zeroes = series(&super::page().unwrap());
     job_submitted(pool, "chat");
     job_finished(pool, "chat", Status::Completed, None, second);
     job_finished(pool, "chat", Status::Failed, Some(ErrorCode::BadInput), second);
@@ -93,7 +98,7 @@ fn what_happens_is_counted_and_adds_no_series_to_those_at_zero() {
     provider_status(provider, settings, &status);
     redis_call("claim", second);
     http_request(202, second);
-    let page = recorder().unwrap().render();
+    let page = super::page().unwrap();
     for line in [
         "overshot_tokens_prompt_total{pool=\"chat\",model=\"other\"} 3",
         "overshot_job_duration_seconds_sum{pool=\"chat\",task=\"chat\",status=\"failed\"} 1",

@@ -1,16 +1,15 @@
 //! Every series from the start, so that alerts and rates have something to stand on.
 
-use metrics::{counter, gauge, histogram};
+use metrics::{counter, gauge};
 
-use super::hot::{self, Pool, attempts, finished, finished_after};
+use super::hot::{Hot, attempts, finished};
 use super::record::{add, code_label, jobs, queued_jobs, text};
 use super::{
-    BUILD_INFO, CHUNKS_DROPPED, DEMAND, DRAINING, EVENT_LOOP_LAG, EXPIRED, HANDED_BACK, HTTP_REQUEST_DURATION,
-    HTTP_REQUESTS, LEASE_LOST, LIVE_WORKERS, OLDEST_QUEUED, PAUSED, POOL_PROVIDER_INFO, PROMOTED,
-    PROVIDER_BREAKER_STATE, PROVIDER_LIMIT, PROVIDER_LIMIT_RATIO, PROVIDER_LIMIT_USED, PROVIDER_UP, PRUNED,
-    QUEUED_BYTES, RECLAIMED, REDIS_ERRORS, REDIS_MAX_MEMORY, REDIS_RECONNECTS, REDIS_SCRIPT_MEAN, REDIS_SCRIPT_RATIO,
-    REDIS_UP, REDIS_USED_MEMORY, RETRIED, Refusal, SETTLE_ABANDONED, SNOOZED, SPANS_EXPORTED, SPANS_LOST,
-    SUBMIT_REFUSED, TASK_OTHER, WORKER_SLOTS, WORKER_SLOTS_BUSY,
+    BUILD_INFO, CHUNKS_DROPPED, DEMAND, DRAINING, EXPIRED, HANDED_BACK, LEASE_LOST, LIVE_WORKERS, OLDEST_QUEUED,
+    PAUSED, POOL_PROVIDER_INFO, PROMOTED, PROVIDER_BREAKER_STATE, PROVIDER_LIMIT, PROVIDER_LIMIT_RATIO,
+    PROVIDER_LIMIT_USED, PROVIDER_UP, PRUNED, QUEUED_BYTES, RECLAIMED, REDIS_ERRORS, REDIS_MAX_MEMORY,
+    REDIS_RECONNECTS, REDIS_SCRIPT_MEAN, REDIS_SCRIPT_RATIO, REDIS_UP, REDIS_USED_MEMORY, RETRIED, Refusal,
+    SETTLE_ABANDONED, SNOOZED, SPANS_EXPORTED, SPANS_LOST, SUBMIT_REFUSED, TASK_OTHER, WORKER_SLOTS, WORKER_SLOTS_BUSY,
 };
 use crate::code::ErrorCode;
 use crate::config::{Config, TaskKind};
@@ -19,18 +18,18 @@ use crate::job::{Priority, Status};
 use crate::provider::LIMITS;
 
 /// Statuses that HTTP answers bear; each exists at 0 from the start.
-const HTTP_STATUSES: &[&str] = &["200", "202", "400", "401", "404", "405", "409", "413", "422", "429", "500", "503"];
+pub(super) const HTTP_STATUSES: &[u16] = &[200, 202, 400, 401, 403, 404, 405, 409, 413, 422, 429, 500, 503];
 /// Counters of a pool alone.
 const OF_POOL: [&str; 9] =
     [HANDED_BACK, SNOOZED, RECLAIMED, LEASE_LOST, SETTLE_ABANDONED, CHUNKS_DROPPED, PROMOTED, EXPIRED, PRUNED];
 
 /// Makes every series that the configuration names, at 0: an absent series makes an alert silent.
-pub(super) fn register_zeroes(config: &Config) {
+///
+/// Those of `hot` are made with it.
+pub(super) fn register_zeroes(config: &Config, hot: &Hot) {
     for pool in config.pools.keys() {
-        // Making its handles makes the series.
-        drop(Pool::new(config, pool));
         zero_pool(pool);
-        tasks_of(config, pool).for_each(|task| zero_task(pool, task));
+        tasks_of(config, pool).for_each(|task| zero_task(hot, pool, task));
         for (provider, _) in config.providers_of_pool(pool) {
             gauge!(POOL_PROVIDER_INFO, "pool" => text(pool), "provider" => provider.to_owned()).set(1.0);
         }
@@ -45,18 +44,12 @@ pub(super) fn register_zeroes(config: &Config) {
             }
         }
     }
-    crate::queue::SCRIPTS.iter().for_each(|script| drop(hot::redis_call(script)));
     for name in [REDIS_ERRORS, REDIS_RECONNECTS, SPANS_EXPORTED, SPANS_LOST] {
         counter!(name).absolute(0);
     }
     for name in [DRAINING, REDIS_UP, REDIS_SCRIPT_MEAN, REDIS_SCRIPT_RATIO, REDIS_USED_MEMORY, REDIS_MAX_MEMORY] {
         gauge!(name).set(0.0);
     }
-    for status in HTTP_STATUSES {
-        counter!(HTTP_REQUESTS, "status" => *status).absolute(0);
-    }
-    drop(histogram!(HTTP_REQUEST_DURATION));
-    drop(histogram!(EVENT_LOOP_LAG));
     gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
 }
 
@@ -83,7 +76,7 @@ fn zero_pool(pool: &PoolName) {
     Priority::ALL.iter().for_each(|priority| queued_jobs(pool, *priority, 0));
 }
 
-fn zero_task(pool: &PoolName, task: &str) {
+fn zero_task(hot: &Hot, pool: &PoolName, task: &str) {
     finished(pool, task, Status::Cancelled, Some(ErrorCode::Cancelled)).absolute(0);
     finished(pool, task, Status::Expired, Some(ErrorCode::QueueTimeout)).absolute(0);
     let ends_otherwise = [ErrorCode::Cancelled, ErrorCode::QueueTimeout];
@@ -91,6 +84,6 @@ fn zero_task(pool: &PoolName, task: &str) {
         finished(pool, task, Status::Failed, Some(*code)).absolute(0);
     }
     for status in Status::ALL.iter().filter(|status| status.is_terminal()) {
-        drop(finished_after(pool, task, *status));
+        drop(hot.finished_after(pool, task, *status));
     }
 }
