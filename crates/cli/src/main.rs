@@ -79,20 +79,24 @@ fn main() -> ExitCode {
     let Arguments { connection, command } = Arguments::parse();
     match command {
         Command::Dev(options) => dev(&options),
-        Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Arguments::command(), "overshot", &mut std::io::stdout());
-            ExitCode::SUCCESS
-        }
-        verb => match operate(&connection, verb) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(failure) => {
-                if failure.exit() != Exit::ReaderLeft {
-                    eprintln!("overshot: {failure}");
-                }
-                failure.exit().into()
-            }
-        },
+        Command::Completions { shell } => ended(completions(shell)),
+        verb => ended(operate(&connection, verb)),
     }
+}
+
+fn ended(result: Result<(), Failure>) -> ExitCode {
+    let Err(failure) = result else { return ExitCode::SUCCESS };
+    if failure.exit() != Exit::ReaderLeft {
+        eprintln!("overshot: {failure}");
+    }
+    failure.exit().into()
+}
+
+/// Written by us, at once: the generator panics where nobody reads any more.
+fn completions(shell: clap_complete::Shell) -> Result<(), Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "overshot", &mut script);
+    output::stream(&String::from_utf8_lossy(&script))
 }
 
 fn dev(options: &dev::Options) -> ExitCode {

@@ -71,6 +71,11 @@ fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
+/// So many things, by the name of one.
+pub(crate) fn counted(count: usize, one: &str) -> String {
+    format!("{count} {one}{}", if count == 1 { "" } else { "s" })
+}
+
 /// How long ago a time was, or how long it is until then: `5s`, `3m`, `2h`, `4d`.
 pub(crate) fn ago(time: &Value) -> String {
     let Some(time) = time.as_str().and_then(|text| text.parse::<Timestamp>().ok()) else { return String::new() };

@@ -8,7 +8,7 @@ use reqwest::Method;
 
 use crate::api::{Answer, Api};
 use crate::failure::{Exit, Failure};
-use crate::output::{ago, note, say, table, text};
+use crate::output::{ago, counted, note, say, table, text};
 use crate::{pools, workers};
 
 /// How often, and how much.
@@ -81,9 +81,9 @@ impl Look {
             row
         });
         format!(
-            "{}  {} workers  {} queued  {} running  {} retrying  {} failed\n\n{}\n\n{}\n\n{}",
+            "{}  {}  {} queued  {} running  {} retrying  {} failed\n\n{}\n\n{}\n\n{}",
             Timestamp::now().strftime("%H:%M:%S UTC"),
-            self.workers.data().len(),
+            counted(self.workers.data().len(), "worker"),
             total("queued"),
             total("running"),
             total("retrying"),

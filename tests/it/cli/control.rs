@@ -80,7 +80,7 @@ async fn top_shows_pools_workers_and_running_jobs_once_where_there_is_no_termina
     let id = fleet.client.submit(&chat("a")).await;
     fleet.client.wait_status(&id, "running").await;
     let said = overshot(&fleet.client, &["top"]).await.done();
-    assert!(said.lines()[0].contains("1 workers") && said.lines()[0].contains("1 running"), "{said:?}");
+    assert!(said.lines()[0].contains("  1 worker  ") && said.lines()[0].contains("1 running"), "{said:?}");
     assert!(said.out.contains("takes jobs") && said.out.contains(&id), "{said:?}");
     let look = overshot(&fleet.client, &["top", "--json"]).await.done().json();
     assert_eq!(look["pools"]["data"][0]["by_status"]["running"], 1);

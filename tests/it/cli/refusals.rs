@@ -1,6 +1,8 @@
 //! Exit codes, tokens, and what needs no API.
 
-use support::{Client, FleetOptions};
+use std::process::Stdio;
+
+use support::{Client, FleetOptions, built};
 
 use super::{overshot, overshot_with};
 use crate::settings::{chat, quick};
@@ -54,5 +56,18 @@ async fn each_shell_gets_completions_of_every_verb() {
         for verb in ["submit", "explain", "resume", "drain", "dead", "top"] {
             assert!(said.out.contains(verb), "{shell}: no {verb}");
         }
+    }
+}
+
+#[tokio::test]
+async fn who_stops_reading_ends_a_command_without_a_complaint() {
+    let fleet = FleetOptions::new(quick()).workers(0).start().await;
+    for arguments in [["completions", "bash"], ["pools", "list"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = tokio::process::Command::new(built("overshot"));
+        let command = command.args(arguments).env("OVERSHOT_API_URL", fleet.client.base()).stdout(writer);
+        let output = command.stderr(Stdio::piped()).spawn().unwrap().wait_with_output().await.unwrap();
+        assert_eq!((output.status.code(), &*String::from_utf8_lossy(&output.stderr)), (Some(0), ""), "{arguments:?}");
     }
 }
