@@ -446,6 +446,16 @@ class Mistakes(unittest.TestCase):
         streams = keda(trigger="redis-streams")
         self.refused("redisStreams.metadata", streams, {"redis": {"url": "redis://r"}}, trial=False)
 
+    def test_streams_do_not_scale_a_pool_whose_jobs_wait_outside_of_them(self):
+        streams = keda(trigger="redis-streams")
+        labelled = '[pools.chat]\nproviders = ["o"]\naffinity = "model"\n[providers.o]\nkind = "openai"'
+        ollama = '[pools.chat]\nproviders = ["o"]\n[providers.o]\nkind = "ollama"\n'
+        for config in (labelled, ollama):
+            self.refused("in no stream", streams, {"config": config})
+            render(keda(), {"config": config})
+        for config in (ollama.replace("\n[prov", '\naffinity = "none"\n[prov'), '[pools.other]\naffinity = "model"\n' + labelled.replace("model", "none")):
+            render(streams, {"config": config})
+
     def test_a_grace_shorter_than_the_drain(self):
         self.refused("must be longer", {"api": {"preStopSeconds": 20}})
 

@@ -284,5 +284,13 @@ volumeMounts:
 {{- if and (eq $scaling.type "keda") (eq $scaling.keda.trigger "redis-streams") (not $scaling.keda.redisStreams.metadata) (not $redis.trial.enabled) }}
 {{- fail (printf "pools.%s: set autoscaling.keda.redisStreams.metadata" $pool) }}
 {{- end }}
+{{- if and (eq $scaling.type "keda") (eq $scaling.keda.trigger "redis-streams") (not $values.existingConfigMap) }}
+{{- $config := tpl $values.config $ }}
+{{- $own := regexFind (printf "(?ms)^\\s*\\[\\s*pools\\s*\\.\\s*[\"']?%s[\"']?\\s*\\].*?(^\\s*\\[|\\z)" $pool) $config }}
+{{- $ollama := and (regexMatch "(?m)^\\s*kind\\s*=\\s*[\"']ollama[\"']" $config) (not (regexMatch "(?m)^\\s*affinity\\s*=\\s*[\"']none[\"']" $own)) }}
+{{- if or $ollama (regexMatch "(?m)^\\s*affinity\\s*=\\s*[\"']model[\"']" $own) }}
+{{- fail (printf "pools.%s: jobs that wait for their model's turn are in no stream: use the trigger metrics-api or prometheus, or set affinity = \"none\" in [pools.%s]" $pool $pool) }}
+{{- end }}
+{{- end }}
 {{- end }}
 {{- end -}}
