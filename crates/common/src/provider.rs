@@ -130,13 +130,17 @@ pub fn is_stale(status: &ProviderStatus, liveness: Duration) -> bool {
     reported > 0 && age > liveness * STALE_AFTER
 }
 
-/// Whether a job of that model would wait now because the provider is down. What sleeps is not down.
+/// Whether a job of that model would wait now because the provider is down. What sleeps is not down, and a model's half-open
+/// circuit wants a job: nothing else closes it.
 pub fn is_down_for(config: &ProviderConfig, status: &ProviderStatus, model: Option<&str>) -> bool {
-    match state(config, status) {
-        State::Down => true,
-        State::Ok => model.is_some_and(|model| is_open(status, model)),
-        State::Asleep | State::Waking | State::Unconfigured => false,
+    if config.breaker.is_none() || !matches!(state(config, status), State::Ok | State::Down) {
+        return false;
     }
+    let refuses =
+        |model: &str| status.circuits.get(model).is_some_and(|met| Breaker::of(met, status.now) == Breaker::Open);
+    let mut models = model.into_iter().chain(config.models.iter().map(String::as_str).filter(|_| model.is_none()));
+    let first = models.next();
+    is_open(status, ITSELF) || (first.is_some_and(refuses) && models.all(refuses))
 }
 
 fn is_open(status: &ProviderStatus, model: &str) -> bool {
@@ -176,8 +180,13 @@ mod tests {
         {
             assert_eq!(state(&two, &status(NOW, open)), expected, "{open:?}");
         }
-        assert!(is_down_for(&two, &status(NOW, &["a"]), Some("a")));
-        assert!(!is_down_for(&two, &status(NOW, &["a"]), Some("b")));
+        assert!(is_down_for(&two, &status(NOW, &[ITSELF]), Some("a")), "a check is to find it back, not a job");
+        let mut open = status(NOW, &["a", "b"]);
+        assert!(!is_down_for(&two, &open, Some("a")), "half-open, it takes a job");
+        open.circuits.values_mut().for_each(|circuit| circuit.until = NOW + 1);
+        assert!(is_down_for(&two, &open, Some("a")) && is_down_for(&two, &open, None));
+        open.circuits.remove("b");
+        assert!(!is_down_for(&two, &open, Some("b")) && !is_down_for(&two, &open, None));
         assert_eq!(state(&two, &ProviderStatus::default()), State::Unconfigured);
     }
 
@@ -215,6 +224,7 @@ mod tests {
     fn without_a_breaker_the_last_word_counts() {
         let config = ProviderConfig { breaker: None, ..config(&[]) };
         assert_eq!(state(&config, &status(NOW - 9, &[])), State::Down);
+        assert!(!is_down_for(&config, &status(NOW - 9, &[]), None), "nothing stops a job");
         assert_eq!(state(&config, &status(NOW, &[])), State::Ok);
     }
 

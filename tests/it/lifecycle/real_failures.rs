@@ -36,9 +36,10 @@ async fn a_real_server_refuses_what_is_too_long_and_what_it_cannot_read() {
         assert!(!job["error"]["message"].as_str().unwrap().contains("words"), "{job}");
     }
     failed(&end(&fleet, "x", &json!({ "extra_body": { "grammar": "root ::= (((" } })).await, "bad_input");
-    let embedding = json!({ "task": "embedding", "pool": "real", "max_attempts": 1, "input": { "input": "x" } });
+    let embedding = json!({ "task": "embedding", "pool": "real", "input": { "input": "x" } });
     let job = fleet.client.wait_end(&fleet.client.submit(&embedding).await).await;
-    failed(&job, "provider_error");
+    failed(&job, "bad_input");
+    assert_eq!(job["attempts"], 1, "a chat server makes no vectors the next time, either: {job}");
 }
 
 #[tokio::test]

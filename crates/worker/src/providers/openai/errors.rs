@@ -12,6 +12,9 @@ use crate::providers::{ProviderFailure, Then};
 /// How long a throttled job waits when the server does not say.
 const SNOOZE_DEFAULT: Duration = Duration::from_secs(5);
 
+/// What a server says in its 503 that is only full, in lower case.
+const FULL: [&str; 4] = ["overload", "at capacity", "too busy", "server busy"];
+
 /// The longest identifier of a server's that reaches a message.
 const IDENTIFIER_BYTES_MAX: usize = 64;
 
@@ -84,8 +87,14 @@ impl ProviderError {
             _ if self.is_context_length() => (ContextLength, Then::Fail),
             _ if self.is_unknown_model(status) => (ModelUnavailable, Then::Retry(retry_after)),
             408 => (Timeout, Then::Retry(retry_after)),
-            400..=499 => (BadInput, Then::Fail),
-            503 if retry_after.is_some() => (ProviderUnavailable, Then::Snooze(retry_after.unwrap_or(SNOOZE_DEFAULT))),
+            // Its bill, what stands behind it, or a moment that is over soon: nothing of that is in the request.
+            402 | 409 | 423..=425 => (ProviderError, Then::Retry(retry_after)),
+            // 501: it has no such call, and would not have one the next time.
+            400..=499 | 501 => (BadInput, Then::Fail),
+            503 if self.says(&["loading"]) => (ModelUnavailable, Then::Snooze(retry_after.unwrap_or(SNOOZE_DEFAULT))),
+            503 | 529 if retry_after.is_some() || status == 529 || self.says(&FULL) => {
+                (ProviderUnavailable, Then::Snooze(retry_after.unwrap_or(SNOOZE_DEFAULT)))
+            }
             _ => (ProviderError, Then::Retry(retry_after)),
         };
         ProviderFailure::new(code, then, format!("the provider answered {status}{}", self.identifiers()))

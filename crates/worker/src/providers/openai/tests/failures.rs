@@ -53,12 +53,17 @@ async fn http_errors_are_classified_by_status() {
     check_status("502 Bad Gateway", "", "<html>", ProviderError, RETRY).await;
     check_status("503 Unavailable", "", "{}", ProviderError, RETRY).await;
     check_status("503 Unavailable", "retry-after: 7\r\n", "{}", ProviderUnavailable, after_7s).await;
+    check_status("402 Payment Required", "", "{}", ProviderError, RETRY).await;
+    check_status("409 Conflict", "", "{}", ProviderError, RETRY).await;
+    check_status("424 Failed Dependency", "", "{}", ProviderError, RETRY).await;
+    check_status("501 Not Implemented", "", "{}", BadInput, Then::Fail).await;
+    check_status("529 Overloaded", "", "{}", ProviderUnavailable, Then::Snooze(Duration::from_secs(5))).await;
     check_status("302 Found", "location: /v2\r\n", "", ProviderError, RETRY).await;
 }
 
 #[tokio::test]
 async fn http_errors_are_told_apart_by_what_the_server_says() {
-    use ErrorCode::{ContextLength, ModelUnavailable, ProviderError};
+    use ErrorCode::{ContextLength, ModelUnavailable, ProviderError, ProviderUnavailable};
     let llama = r#"{"error":{"code":400,"message":"request (9 tokens) exceeds the available context size",
         "type":"exceed_context_size_error"}}"#;
     check_status("400 Bad Request", "", llama, ContextLength, Then::Fail).await;
@@ -72,6 +77,11 @@ async fn http_errors_are_told_apart_by_what_the_server_says() {
     check_status("404 Not Found", "", ollama, ModelUnavailable, RETRY).await;
     let fast_api = r#"{"detail":"Model 'm' not found. Available patterns: ['whisper-*']"}"#;
     check_status("404 Not Found", "", fast_api, ModelUnavailable, RETRY).await;
+    let after_5s = Then::Snooze(Duration::from_secs(5));
+    let loading = r#"{"error":{"code":503,"message":"Loading model","type":"unavailable_error"}}"#;
+    check_status("503 Unavailable", "", loading, ModelUnavailable, after_5s).await;
+    let full = r#"{"error":{"message":"The engine is currently overloaded, please try again later"}}"#;
+    check_status("503 Unavailable", "", full, ProviderUnavailable, after_5s).await;
     let quota = r#"{"error":{"message":"secret","code":"insufficient_quota"}}"#;
     check_status("429 Too Many", "", quota, ProviderError, RETRY).await;
 }
