@@ -26,6 +26,23 @@ async fn a_redis_without_persistence_forgets() {
 }
 
 #[tokio::test]
+async fn the_clock_of_a_redis_steps_and_steps_back() {
+    let redis = RedisServer::options().steps_clock().start().await;
+    let time = async || {
+        let time = redis::from_redis_value::<(i64, i64)>(redis.cli(&["TIME"]).await).unwrap();
+        Duration::from_secs(time.0.unsigned_abs())
+    };
+    let began = time().await;
+    for hours in [1, -2] {
+        redis.step_clock(hours * 3_600_000);
+        let off = time().await.as_secs().cast_signed() - began.as_secs().cast_signed();
+        assert!((0..60).contains(&(off - hours * 3600)), "{off} s");
+    }
+    redis.step_clock(0);
+    assert!(time().await - began < Duration::from_secs(60));
+}
+
+#[tokio::test]
 async fn the_proxy_swallows_old_connections_and_passes_new_ones() {
     let redis = RedisServer::options().tcp().start().await;
     let proxy = ChaosProxy::start(&redis).await;

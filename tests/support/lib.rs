@@ -19,6 +19,7 @@ mod redis_options;
 mod redis_server;
 mod sentinels;
 mod speech;
+mod stepped_clock;
 
 pub use certificates::Certificates;
 pub use chaos_proxy::ChaosProxy;

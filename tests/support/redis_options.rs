@@ -18,6 +18,7 @@ pub struct RedisOptions {
     /// Lines of its ACL file: nobody else may come.
     pub(crate) users: Vec<String>,
     pub(crate) cluster: bool,
+    pub(crate) steps_clock: bool,
     pub(crate) extra: Vec<String>,
     pub(crate) appendonly: bool,
     pub(crate) fsync: &'static str,
@@ -32,6 +33,7 @@ impl Default for RedisOptions {
             tls: Vec::new(),
             users: Vec::new(),
             cluster: std::env::var_os("OVERSHOT_TEST_REDIS_MODE").is_some_and(|mode| mode == "cluster"),
+            steps_clock: false,
             extra: Vec::new(),
             appendonly: true,
             fsync: "everysec",
@@ -78,6 +80,13 @@ impl RedisOptions {
     #[must_use]
     pub fn durable(mut self) -> Self {
         self.fsync = "always";
+        self
+    }
+
+    /// Its clock may be stepped: [`RedisServer::step_clock`].
+    #[must_use]
+    pub fn steps_clock(mut self) -> Self {
+        self.steps_clock = true;
         self
     }
 

@@ -11,6 +11,7 @@ use redis::{AsyncConnectionConfig, Client, RedisResult, Value};
 use tempfile::TempDir;
 
 use crate::redis_options::{ADMIN, RedisOptions};
+use crate::stepped_clock::SteppedClock;
 use crate::{PATIENCE, assert_eventually};
 
 /// A running redis-server. By default with AOF every second, no save points, and a unix socket only.
@@ -19,6 +20,7 @@ pub struct RedisServer {
     options: RedisOptions,
     dir: TempDir,
     port: u16,
+    clock: Option<SteppedClock>,
     child: Option<Child>,
 }
 
@@ -36,7 +38,8 @@ impl RedisServer {
     /// Stopped, with its own folder.
     pub(crate) fn new(options: RedisOptions, dir: TempDir) -> Self {
         let port = if options.tcp || options.cluster { free_port() } else { 0 };
-        Self { options, dir, port, child: None }
+        let clock = options.steps_clock.then(|| SteppedClock::new(dir.path()));
+        Self { options, dir, port, clock, child: None }
     }
 
     /// Where clients find it.
@@ -83,6 +86,11 @@ impl RedisServer {
     /// Ends a [`RedisServer::freeze`].
     pub fn thaw(&self) {
         self.signal("-CONT");
+    }
+
+    /// Steps its clock to so many milliseconds off the right time, if it was started with [`RedisOptions::steps_clock`].
+    pub fn step_clock(&self, millis: i64) {
+        self.clock.as_ref().expect("RedisServer::options().steps_clock()").set(millis);
     }
 
     fn signal(&self, signal: &str) {
@@ -175,6 +183,9 @@ impl RedisServer {
         }
         if self.options.cluster {
             command.args(["--cluster-enabled", "yes", "--cluster-port", &free_port().to_string()]);
+        }
+        if let Some(clock) = &self.clock {
+            clock.give_to(&mut command);
         }
         command.args(&self.options.extra);
         if !self.options.tcp || tls != 0 {

@@ -101,7 +101,7 @@ impl Fleet {
     /// # Errors
     /// When a port or a folder cannot be had.
     pub async fn start(log: Arc<Log>, apis: usize, workers: usize) -> anyhow::Result<Self> {
-        let redis = RedisServer::options().tcp().durable().start().await;
+        let redis = RedisServer::options().tcp().durable().steps_clock().start().await;
         let provider = Provider::start(Arc::clone(&log)).await?;
         let dir = tempfile::Builder::new().prefix("overshot-chaos-").tempdir()?;
         let path = dir.path().join("overshot.toml");

@@ -3,11 +3,15 @@
 
 use std::time::Duration;
 
+use chaos::log::Fault;
 use chaos::report;
 use chaos::run::{Options, allowance, run};
 
 async fn seed(seed: u64) {
-    let options = Options { seed, time: Duration::from_secs(12), clients: 2, ..Options::default() };
+    holds(Options { seed, time: Duration::from_secs(12), clients: 2, ..Options::default() }).await;
+}
+
+async fn holds(options: Options) {
     let outcome = run(&options).await.unwrap();
     assert!(outcome.verdict.violations.is_empty(), "{}", report::text(&options, &outcome, allowance()));
     assert!(outcome.verdict.accepted > 20, "{}", report::text(&options, &outcome, allowance()));
@@ -21,4 +25,11 @@ async fn a_broken_fleet_loses_nothing_seed_1() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broken_fleet_loses_nothing_seed_2() {
     seed(2).await;
+}
+
+// Of all faults the one that the clock of this machine may really have.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fleet_whose_redis_steps_its_clock_loses_nothing_and_takes_no_job_from_the_living() {
+    let time = Duration::from_secs(12);
+    holds(Options { seed: 3, time, clients: 2, faults: vec![Fault::ClockStep], ..Options::default() }).await;
 }

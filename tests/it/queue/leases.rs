@@ -99,6 +99,23 @@ async fn after_an_outage_or_a_step_of_the_clock_nobody_is_judged_for_a_lease() {
 }
 
 #[tokio::test]
+async fn a_step_of_the_clock_beyond_an_attempts_time_takes_no_job_from_who_renews() {
+    let mut shop = Shop::open().await;
+    shop.warm_reaper().await;
+    shop.add(NewJob { timeout: Duration::from_secs(600), ..shop.job() }).await;
+    let job = shop.claim_one("w").await;
+    let mut lost_after = 0;
+    shop.pass(Duration::from_secs(3600)).await;
+    while shop.renew("w", &[held(&job)]).await == [Renewal::Renewed] {
+        lost_after += 1;
+        assert!(lost_after < 1000, "renewed for ever");
+        shop.reap_for(Duration::from_secs(1)).await;
+    }
+    // Its time begins anew at the step: a hung executor is still found.
+    assert!((600..=662).contains(&lost_after), "{lost_after}");
+}
+
+#[tokio::test]
 async fn who_died_before_the_clock_stepped_back_is_found_dead_all_the_same() {
     let mut shop = Shop::open().await;
     shop.warm_reaper().await;

@@ -50,6 +50,7 @@ impl Fault {
         Self::SlowProvider,
         Self::ProviderDown,
         Self::RollingDrain,
+        Self::ClockStep,
     ];
 
     /// For the report.
@@ -74,7 +75,7 @@ impl Fault {
             Self::SlowProvider => "provider slow",
             Self::ProviderDown => "provider down",
             Self::RollingDrain => "rolling drain",
-            Self::ClockStep => "clock step",
+            Self::ClockStep => "Redis' clock steps, and back",
             Self::Failover => "failover to a replica that lags",
             Self::MachineStall => "this machine stood still",
         }

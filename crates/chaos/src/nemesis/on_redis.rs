@@ -1,5 +1,6 @@
 //! Faults of Redis itself.
 
+use rand::RngExt as _;
 use redis::Value;
 use tokio::time::sleep;
 
@@ -36,6 +37,15 @@ impl Nemesis<'_> {
                     self.command(&["CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes"]).await?;
                 }
             }
+            Fault::ClockStep => {
+                // What comes due by the wrong clock waits for the right one to get there: not for long, or no drain would end.
+                let is_back = self.random.random_bool(0.5);
+                let off = self.random.random_range(if is_back { -1_800_000..0 } else { 1..8000 });
+                let time = self.ms(200..4000);
+                self.fleet.redis.step_clock(off);
+                sleep(time).await;
+                self.fleet.redis.step_clock(0);
+            }
             Fault::DeleteConsumer => self.delete_consumers().await?,
             Fault::OutOfMemory => {
                 let time = self.ms(200..2500);
@@ -61,7 +71,7 @@ impl Nemesis<'_> {
             };
             let names: Vec<String> = consumers.iter().filter_map(name_of).collect();
             if !names.is_empty() {
-                let name = &names[rand::RngExt::random_range(&mut self.random, 0..names.len())];
+                let name = &names[self.random.random_range(0..names.len())];
                 self.command(&["XGROUP", "DELCONSUMER", &stream, "workers", name]).await?;
             }
         }

@@ -15,6 +15,10 @@ local function renew(id, grant)
   end
   -- Never past the attempt's own time and one lease: a hung executor loses its job.
   local last = job[STARTED] + job[TIMEOUT] + lease
+  if last < now + lease then
+    -- Over a step of the clock, or an outage, its time begins anew, when the reaper judges again.
+    last = math.max(last, tonumber(redis.call('HGET', base .. ':ctl', 'hold') or 0) + job[TIMEOUT])
+  end
   redis.call('ZADD', base .. ':leases', math.min(now + lease, last), id)
   redis.call('XCLAIM', base .. LANES[job[LANE]], 'workers', worker, 0, job[TICKET], 'IDLE', 0, 'JUSTID')
   job[RENEWED] = now
