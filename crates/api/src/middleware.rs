@@ -34,7 +34,7 @@ pub(crate) async fn observe(request: Request, next: Next) -> Response {
     let wants_problem = request.headers().get(ACCEPT).is_some_and(|accept| accept.as_bytes() == PROBLEM.as_bytes());
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let trace_id = tracing::field::Empty;
-    let span = tracing::info_span!("request", request.id = id.to_str().unwrap_or_default(), trace_id);
+    let span = tracing::info_span!("request", request.id = %id.to_str().unwrap_or_default(), trace_id);
     let serving = Serving::begin(&request);
     let mut response = match &serving {
         None => next.run(request).instrument(span.clone()).await,

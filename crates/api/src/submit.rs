@@ -42,6 +42,22 @@ impl Prepared {
     pub(crate) fn has_to_book(&self) -> bool {
         self.key.is_some() || self.replaces_own || (self.job.fail_fast && self.job.spec.provider.is_some())
     }
+
+    /// Lets go of the job, which goes to the queue; `ours`: no earlier submit booked its id.
+    pub(crate) fn send(self, ours: bool) -> (NewJob, Sent) {
+        let sent = Sent { id: self.job.id.clone(), key: self.key.map(|(key, _)| key).filter(|_| ours), ours };
+        (self.job, sent)
+    }
+}
+
+/// A submit whose job is on its way to the queue: what [`conclude`] needs.
+#[derive(Debug)]
+pub(crate) struct Sent {
+    pub(crate) id: JobId,
+    /// The idempotency key, if it is this submit's own.
+    key: Option<String>,
+    /// Whether no earlier submit booked the id.
+    ours: bool,
 }
 
 /// A task's name resolved.
@@ -126,7 +142,7 @@ fn check_collection(caller: &Caller, input: &RawValue) -> Result<(), ApiError> {
 pub(crate) fn prepare(
     config: &Config,
     caller: &Caller,
-    body: &RawValue,
+    body: &str,
     header_key: Option<&str>,
     form: Form,
 ) -> Result<Prepared, ApiError> {
@@ -234,8 +250,8 @@ fn turn<'a>(
 }
 
 /// A hash of what the body says: the order of members does not count, nor the key itself.
-fn body_hash(body: &RawValue) -> Result<String, ApiError> {
-    let mut value: serde_json::Value = serde_json::from_str(body.get()).map_err(ApiError::internal)?;
+fn body_hash(body: &str) -> Result<String, ApiError> {
+    let mut value: serde_json::Value = serde_json::from_str(body).map_err(ApiError::internal)?;
     if let Some(members) = value.as_object_mut() {
         members.remove("idempotency_key");
     }
@@ -299,15 +315,9 @@ async fn spare_others(app: &App, job: &NewJob) -> Result<(), ApiError> {
     foreign.map_or(Ok(()), |other| Err(ApiError::run_already_active(other.id)))
 }
 
-/// What the queue said to a job that goes by `prepared`, as the caller is to see it: the job and whether it was
-/// there before.
-pub(crate) async fn conclude(
-    app: &App,
-    prepared: &Prepared,
-    ours: bool,
-    submitted: Submitted,
-) -> Result<(Job, bool), ApiError> {
-    let pool = &prepared.job.id.shard.pool;
+/// What the queue said to a job that was sent, as the caller is to see it: the job and whether it was there before.
+pub(crate) async fn conclude(app: &App, sent: &Sent, submitted: Submitted) -> Result<(Job, bool), ApiError> {
+    let pool = &sent.id.shard.pool;
     let (refusal, error) = match submitted {
         Submitted::Accepted(job) => {
             welcome(app, &job);
@@ -318,11 +328,11 @@ pub(crate) async fn conclude(
                 welcome(app, &job);
             }
             metrics::submit_refused(pool, Refusal::Unavailable);
-            return Err(ApiError::durability_unknown(prepared.job.id.clone()));
+            return Err(ApiError::durability_unknown(sent.id.clone()));
         }
         Submitted::Exists => {
-            return match Box::pin(app.queue.get(&prepared.job.id, false)).await? {
-                Some(job) => Ok((job, !ours)),
+            return match Box::pin(app.queue.get(&sent.id, false)).await? {
+                Some(job) => Ok((job, !sent.ours)),
                 None => Err(result_expired()),
             };
         }
@@ -335,8 +345,8 @@ pub(crate) async fn conclude(
         }
     };
     metrics::submit_refused(pool, refusal);
-    if let (true, Some((key, _))) = (ours, &prepared.key) {
-        Box::pin(free_key(app, key, &prepared.job.id)).await;
+    if let Some(key) = &sent.key {
+        Box::pin(free_key(app, key, &sent.id)).await;
     }
     Err(error)
 }

@@ -30,8 +30,8 @@ pub(crate) struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     /// The members of the object at `path`; the empty path is the body.
-    pub(crate) fn of(path: &'static str, value: &'a RawValue) -> Result<Self, ApiError> {
-        let Members(members) = serde_json::from_str(value.get()).map_err(|_| not_an_object(path))?;
+    pub(crate) fn of(path: &'static str, json: &'a str) -> Result<Self, ApiError> {
+        let Members(members) = serde_json::from_str(json).map_err(|_| not_an_object(path))?;
         let this = Self { path, members };
         for (place, (name, _)) in this.members.iter().enumerate() {
             if this.members[..place].iter().any(|(earlier, _)| earlier == name) {

@@ -307,6 +307,8 @@ pub struct Job {
 
 /// Times as the public contract writes them.
 pub mod times {
+    use std::cell::RefCell;
+
     use jiff::Timestamp;
     use jiff::fmt::temporal::DateTimePrinter;
     use serde::Serializer;
@@ -318,10 +320,20 @@ pub mod times {
         PRINTER.timestamp_to_string(&time)
     }
 
+    thread_local! {
+        /// The last time that was written: a new job has three that are the same.
+        static LAST: RefCell<(Timestamp, String)> = const { RefCell::new((Timestamp::MIN, String::new())) };
+    }
+
     /// Serializes a time that is always there.
     pub fn required<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
-        // In one piece: JSON looks through each piece that is written for what has to be escaped.
-        serializer.serialize_str(&text(*time))
+        LAST.with_borrow_mut(|(last, written)| {
+            if last != time {
+                (*last, *written) = (*time, text(*time));
+            }
+            // In one piece: JSON looks through each piece that is written for what has to be escaped.
+            serializer.serialize_str(written)
+        })
     }
 
     /// Serializes a time or `null`.

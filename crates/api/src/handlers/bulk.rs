@@ -22,7 +22,7 @@ use crate::error::{ApiError, ErrorObject};
 use crate::openapi::bodies;
 use crate::params::{By, Content};
 use crate::submit::trace::Sending;
-use crate::submit::{self, Booked, Form, Prepared};
+use crate::submit::{self, Booked, Form, Prepared, Sent};
 use crate::wire::Fields;
 use crate::wire::filter::Wanted;
 use crate::wire::job::missing;
@@ -99,7 +99,7 @@ pub(crate) async fn submit(
     }
     let sending = Sending::batch(&headers, jobs.len());
     let prepared = jobs.into_iter().map(|job| {
-        let mut prepared = submit::prepare(&app.config, &caller, job, None, Form::Json)?;
+        let mut prepared = submit::prepare(&app.config, &caller, job.get(), None, Form::Json)?;
         sending.mark(&mut prepared.job);
         Ok(prepared)
     });
@@ -114,31 +114,43 @@ pub(crate) async fn submit(
 /// An item on its way to the queue, or what became of it already.
 enum Item {
     Settled(Box<Result<(Job, bool), ApiError>>),
-    Open { prepared: Box<Prepared>, ours: bool },
+    Open(Box<NewJob>, Sent),
+}
+
+impl Item {
+    fn open(prepared: Prepared, ours: bool) -> Self {
+        let (job, sent) = prepared.send(ours);
+        Self::Open(Box::new(job), sent)
+    }
 }
 
 async fn judge(app: &App, item: Result<Prepared, ApiError>) -> Item {
     let mut prepared = match item {
-        Ok(prepared) => Box::new(prepared),
+        Ok(prepared) => prepared,
         Err(error) => return Item::Settled(Box::new(Err(error))),
     };
     match submit::book(app, &mut prepared).await {
         Err(error) => Item::Settled(Box::new(Err(error))),
         Ok(Booked::Known(job)) => Item::Settled(Box::new(Ok((*job, true)))),
-        Ok(Booked::Ours) => Item::Open { prepared, ours: true },
-        Ok(Booked::Unfinished) => Item::Open { prepared, ours: false },
+        Ok(Booked::Ours) => Item::open(prepared, true),
+        Ok(Booked::Unfinished) => Item::open(prepared, false),
     }
 }
 
 /// Enqueues what is open, one call per shard; the answers stand in the order of the items.
 async fn enqueue(app: &App, items: Vec<Item>) -> Vec<Result<(Job, bool), ApiError>> {
     let mut by_shard: BTreeMap<Shard, (Vec<NewJob>, Vec<usize>)> = BTreeMap::new();
-    for (place, item) in items.iter().enumerate() {
-        if let Item::Open { prepared, .. } = item {
-            let (jobs, places) = by_shard.entry(prepared.job.id.shard.clone()).or_default();
-            jobs.push(prepared.job.clone());
-            places.push(place);
-        }
+    let mut open = Vec::with_capacity(items.len());
+    for (place, item) in items.into_iter().enumerate() {
+        open.push(match item {
+            Item::Settled(result) => Err(result),
+            Item::Open(job, sent) => {
+                let (jobs, places) = by_shard.entry(sent.id.shard.clone()).or_default();
+                jobs.push(*job);
+                places.push(place);
+                Ok(sent)
+            }
+        });
     }
     let calls = by_shard.into_iter().map(|(shard, (jobs, places))| async move {
         let answers = match app.config.pool(&shard.pool) {
@@ -147,7 +159,7 @@ async fn enqueue(app: &App, items: Vec<Item>) -> Vec<Result<(Job, bool), ApiErro
         };
         (places, answers)
     });
-    let mut submitted: Vec<Option<Result<Submitted, ApiError>>> = items.iter().map(|_| None).collect();
+    let mut submitted: Vec<Option<Result<Submitted, ApiError>>> = open.iter().map(|_| None).collect();
     for (places, answers) in join_all(calls).await {
         match answers {
             Ok(answers) => {
@@ -159,12 +171,12 @@ async fn enqueue(app: &App, items: Vec<Item>) -> Vec<Result<(Job, bool), ApiErro
             }
         }
     }
-    let concluded = items.into_iter().zip(submitted).map(|(item, submitted)| async move {
+    let concluded = open.into_iter().zip(submitted).map(|(item, submitted)| async move {
         match (item, submitted) {
-            (Item::Settled(result), _) => *result,
-            (Item::Open { prepared, ours }, Some(Ok(answer))) => submit::conclude(app, &prepared, ours, answer).await,
-            (Item::Open { .. }, Some(Err(error))) => Err(error),
-            (Item::Open { .. }, None) => Err(ApiError::internal("enqueue left out a job")),
+            (Err(settled), _) => *settled,
+            (Ok(sent), Some(Ok(answer))) => submit::conclude(app, &sent, answer).await,
+            (Ok(_), Some(Err(error))) => Err(error),
+            (Ok(_), None) => Err(ApiError::internal("enqueue left out a job")),
         }
     });
     join_all(concluded).await

@@ -112,7 +112,8 @@ pub(crate) async fn submit_upload(
     let time = query.wait()?;
     let key = idempotency_key(&headers)?;
     let Received { submit, stored } = upload::receive(&app, &headers, body).await?;
-    let mut prepared = submit::prepare(&app.config, &caller, &submit, key.as_deref(), Form::Upload(stored.bytes()))?;
+    let mut prepared =
+        submit::prepare(&app.config, &caller, submit.get(), key.as_deref(), Form::Upload(stored.bytes()))?;
     stored.name(&mut prepared);
     let sending = Sending::one(&headers, &mut prepared.job);
     submitted(&app, &caller, prepared, Some(stored), time, sending).await
@@ -122,17 +123,18 @@ pub(crate) async fn submit_upload(
 async fn submitted(
     app: &App,
     caller: &Caller,
-    mut prepared: Prepared,
+    prepared: Prepared,
     stored: Option<Stored>,
     time: Option<Duration>,
     sending: Sending,
 ) -> Result<Response, ApiError> {
     let began = Instant::now();
-    let accepted = accept(app, &mut prepared, stored, time.is_some()).await;
+    let shard = prepared.job.id.shard.clone();
+    let accepted = accept(app, prepared, stored, time.is_some()).await;
     sending.end(accepted.as_ref().map(|(job, ..)| &job.id));
     let (job, news, known) = accepted.inspect_err(|error| {
         if error.cause().is_some() {
-            metrics::submit_refused(&prepared.job.id.shard.pool, Refusal::Unavailable);
+            metrics::submit_refused(&shard.pool, Refusal::Unavailable);
         }
     })?;
     audit::submitted(caller, std::iter::once(&job.id));
@@ -153,13 +155,13 @@ async fn submitted(
 /// Hands a submit to the queue. A caller that waits follows the job from before it can end.
 async fn accept(
     app: &App,
-    prepared: &mut Prepared,
+    mut prepared: Prepared,
     mut stored: Option<Stored>,
     waits: bool,
 ) -> Result<(Job, Option<Subscription>, bool), ApiError> {
     // What most submits pass by is on the heap: axum moves a request's future several times.
     let booked = match prepared.has_to_book() {
-        true => Box::pin(submit::book(app, prepared)).await?,
+        true => Box::pin(submit::book(app, &mut prepared)).await?,
         false => Booked::Ours,
     };
     let news = if waits { Some(Box::pin(app.events.follow(&prepared.job.id)).await) } else { None };
@@ -171,10 +173,10 @@ async fn accept(
     if let Some(stored) = &mut stored {
         Box::pin(stored.follow(&prepared.job.id)).await?;
     }
-    let shard = &prepared.job.id.shard;
-    let pool = app.config.pool(&shard.pool).ok_or_else(ApiError::pool_not_found)?;
-    let submitted = app.groups.enqueue(app.limits(pool), &prepared.job).await?;
-    let (job, known) = submit::conclude(app, prepared, ours, submitted).await?;
+    let (job, sent) = prepared.send(ours);
+    let pool = app.config.pool(&sent.id.shard.pool).ok_or_else(ApiError::pool_not_found)?;
+    let submitted = app.groups.enqueue(app.limits(pool), job).await?;
+    let (job, known) = submit::conclude(app, &sent, submitted).await?;
     if let Some(stored) = stored {
         stored.keep();
     }

@@ -47,24 +47,28 @@ impl Groups {
     /// Enqueues one job, with others of its shard where there are some.
     ///
     /// Cancel safety: a dropped future leaves the job on its way.
-    pub(crate) async fn enqueue(self: &Arc<Self>, limits: Limits, job: &NewJob) -> Result<Submitted, Error> {
+    pub(crate) async fn enqueue(self: &Arc<Self>, limits: Limits, job: NewJob) -> Result<Submitted, Error> {
         // A large input would hold up its neighbours, and costs more than its script.
         if job.input.get().len() > BYTES_MAX {
-            return Box::pin(one(&self.queue, limits, job)).await;
+            return Box::pin(one(&self.queue, limits, &job)).await;
         }
         let (answer, answered) = oneshot::channel();
         let most_calls = if limits.durability == Durability::Memory { 1 } else { WAITS_MAX };
-        if self.join(Waiting { job: job.clone(), answer }, most_calls) {
-            let call = Call { groups: self.clone(), shard: job.id.shard.clone(), over: false };
+        let shard = job.id.shard.clone();
+        if self.join(&shard, Waiting { job, answer }, most_calls) {
+            let call = Call { groups: self.clone(), shard, over: false };
             tokio::spawn(call.run(limits));
         }
         answered.await.unwrap_or_else(|_| Err(Error::Unavailable("the call was given up".to_owned())))
     }
 
     /// Whether the one that joined has to make a call.
-    fn join(&self, waiting: Waiting, most_calls: usize) -> bool {
+    fn join(&self, shard: &Shard, waiting: Waiting, most_calls: usize) -> bool {
         let mut lanes = self.lanes();
-        let lane = lanes.entry(waiting.job.id.shard.clone()).or_default();
+        let lane = match lanes.get_mut(shard) {
+            Some(lane) => lane,
+            None => lanes.entry(shard.clone()).or_default(),
+        };
         lane.waiting.push(waiting);
         let calls = lane.calls < most_calls;
         lane.calls += usize::from(calls);
@@ -128,7 +132,7 @@ impl Call {
     }
 
     fn of_lane<T>(&self, change: impl FnOnce(&mut Lane) -> T) -> T {
-        change(self.groups.lanes().entry(self.shard.clone()).or_default())
+        change(self.groups.lanes().get_mut(&self.shard).expect("who joined made the lane, and none is removed"))
     }
 }
 

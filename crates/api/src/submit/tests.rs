@@ -30,7 +30,7 @@ const CONFIG: &str = r#"
 
 fn prepare_text(body: &str) -> Result<Prepared, ApiError> {
     let config = Config::load(Some((std::path::Path::new("test"), CONFIG)), []).unwrap();
-    prepare(&config, &Caller::anonymous(), serde_json::from_str(body).unwrap(), None, Form::Json)
+    prepare(&config, &Caller::anonymous(), body, None, Form::Json)
 }
 
 fn with(members: &str) -> String {
@@ -78,7 +78,7 @@ fn what_the_configuration_does_not_know_is_refused_by_name() {
 
 #[test]
 fn the_hash_of_a_body_ignores_order_space_and_the_key_itself() {
-    let hash = |text: &str| body_hash(serde_json::from_str(text).unwrap()).unwrap();
+    let hash = |text: &str| body_hash(text).unwrap();
     assert_eq!(hash(r#"{"a":1,"b":{"c":2,"d":3}}"#), hash(r#"{ "b":{"d":3,"c":2},"idempotency_key":"k","a":1}"#));
     assert_ne!(hash(r#"{"a":1}"#), hash(r#"{"a":2}"#));
 }

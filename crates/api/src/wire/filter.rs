@@ -4,7 +4,6 @@ use std::fmt;
 
 use overshot_common::job::Status;
 use overshot_common::queue::{Cursor, Filter};
-use serde_json::value::RawValue;
 
 use super::{Fields, sized};
 use crate::access::Caller;
@@ -77,7 +76,7 @@ impl Wanted {
     }
 
     /// Reads the body of a bulk call: at least one filter.
-    pub(crate) fn read(body: &RawValue) -> Result<Self, ApiError> {
+    pub(crate) fn read(body: &str) -> Result<Self, ApiError> {
         let mut from = Fields::of("", body)?;
         let mut wanted = Self::default();
         let status = from.raw("status");

@@ -48,8 +48,8 @@ pub(crate) struct SubmitRequest<'a> {
 
 impl<'a> SubmitRequest<'a> {
     /// Reads a submit of `caller`'s.
-    pub(crate) fn read(value: &'a RawValue, caller: &Caller) -> Result<Self, ApiError> {
-        let mut from = Fields::of("", value)?;
+    pub(crate) fn read(json: &'a str, caller: &Caller) -> Result<Self, ApiError> {
+        let mut from = Fields::of("", json)?;
         let positive = SHORTEST..=LONGEST;
         let task = from.text("task", NAME_BYTES_MAX)?.ok_or_else(|| missing("task"))?;
         let input = from.raw("input").ok_or_else(|| missing("input"))?;
@@ -101,7 +101,7 @@ fn owner(value: Option<&RawValue>, caller: &Caller) -> Result<Option<Owner>, Api
         let reference = || caller.name().to_owned();
         return Ok(bound.map(|service| Owner { service, reference: reference(), agent: None }));
     };
-    let mut from = Fields::of("owner", value)?;
+    let mut from = Fields::of("owner", value.get())?;
     let given = from.text("service", OWNER_BYTES_MAX)?;
     let owner = Owner {
         service: bound.or(given).ok_or_else(|| missing("owner.service"))?,
@@ -127,7 +127,7 @@ pub(crate) fn too_many_pairs() -> ApiError {
 
 /// Reads pairs of metadata; a value of `null` stands for none.
 pub(crate) fn changes(value: &RawValue) -> Result<Vec<(String, Option<String>)>, ApiError> {
-    let from = Fields::of("metadata", value)?;
+    let from = Fields::of("metadata", value.get())?;
     let mut changes = Vec::new();
     for (name, value) in from.rest() {
         let place = || format!("metadata.{}", super::shown(&name));

@@ -23,7 +23,7 @@ fn raw(text: &str) -> &RawValue {
 #[track_caller]
 fn refused_at(members: &str, param: &str) {
     let body = format!(r#"{{"task":"chat","input":{{}},{members}}}"#);
-    let (status, _, place) = told(&SubmitRequest::read(raw(&body), &Caller::anonymous()).unwrap_err());
+    let (status, _, place) = told(&SubmitRequest::read(&body, &Caller::anonymous()).unwrap_err());
     assert_eq!((status, place.as_deref()), (422, Some(param)), "{members:.80}");
 }
 
@@ -38,7 +38,7 @@ fn a_submit_needs_an_object_with_task_and_input() {
         (r#"{"task":"chat"}"#, Some("input")),
         (r#"{"task":"chat","input":null}"#, Some("input")),
     ] {
-        let (status, _, place) = told(&SubmitRequest::read(raw(body), &Caller::anonymous()).unwrap_err());
+        let (status, _, place) = told(&SubmitRequest::read(body, &Caller::anonymous()).unwrap_err());
         assert_eq!((status, place.as_deref()), (422, param), "{body}");
     }
 }
@@ -86,7 +86,7 @@ fn metadata_is_up_to_sixteen_pairs_of_texts() {
     refused_at(&format!(r#""metadata":{{{}}}"#, pairs.join(",")), "metadata");
     let pairs: Vec<_> = (0..16).map(|n| format!("\"k{n}\":\"{}\"", "é".repeat(512))).collect();
     let body = format!(r#"{{"task":"chat","input":{{}},"metadata":{{{}}}}}"#, pairs.join(","));
-    assert_eq!(SubmitRequest::read(raw(&body), &Caller::anonymous()).unwrap().metadata.len(), 16);
+    assert_eq!(SubmitRequest::read(&body, &Caller::anonymous()).unwrap().metadata.len(), 16);
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn durations_are_texts_above_zero_up_to_thirty_days() {
     refused_at(r#""delay":"-1s""#, "delay");
     refused_at(r#""delay":"31d""#, "delay");
     let body = r#"{"task":"chat","input":{},"delay":"0s","timeout":"500ms","expires_in":"30d","result_ttl":"10m"}"#;
-    let request = SubmitRequest::read(raw(body), &Caller::anonymous()).unwrap();
+    let request = SubmitRequest::read(body, &Caller::anonymous()).unwrap();
     assert_eq!(request.timeout.unwrap().as_millis(), 500);
     assert_eq!(request.expires_in.unwrap().as_secs(), 30 * 24 * 3600);
     assert_eq!(request.result_ttl.unwrap().as_secs(), 600);
@@ -118,7 +118,7 @@ fn a_time_is_rfc_3339_and_excludes_a_delay() {
     refused_at(r#""run_at":"2030-01-01T00:00:00Z","delay":"1s""#, "delay");
     let body = r#"{"task":"chat","input":{},"run_at":"2030-01-01T02:00:00+02:00"}"#;
     assert_eq!(
-        SubmitRequest::read(raw(body), &Caller::anonymous()).unwrap().run_at.unwrap().to_string(),
+        SubmitRequest::read(body, &Caller::anonymous()).unwrap().run_at.unwrap().to_string(),
         "2030-01-01T00:00:00Z"
     );
 }
@@ -165,7 +165,7 @@ fn a_listing_refuses_what_it_does_not_know_by_name() {
 #[test]
 fn a_bulk_call_needs_a_filter() {
     for body in ["{}", r#"{"pool":null}"#] {
-        assert_eq!(told(&Wanted::read(raw(body)).unwrap_err()).0, 422);
+        assert_eq!(told(&Wanted::read(body).unwrap_err()).0, 422);
     }
     for (body, param) in [
         (r#"{"nope":"x"}"#, "nope"),
@@ -174,9 +174,9 @@ fn a_bulk_call_needs_a_filter() {
         (r#"{"status":5}"#, "status"),
         (r#"{"status":["done"]}"#, "status"),
     ] {
-        assert_eq!(told(&Wanted::read(raw(body)).unwrap_err()).2.as_deref(), Some(param), "{body}");
+        assert_eq!(told(&Wanted::read(body).unwrap_err()).2.as_deref(), Some(param), "{body}");
     }
-    let wanted = Wanted::read(raw(r#"{"status":["failed","expired"],"owner_ref":"r","pool":"chat"}"#)).unwrap();
+    let wanted = Wanted::read(r#"{"status":["failed","expired"],"owner_ref":"r","pool":"chat"}"#).unwrap();
     assert_eq!(wanted.filter.statuses.len(), 2);
     assert_eq!((wanted.pool.as_deref(), wanted.filter.owner_ref.as_deref()), (Some("chat"), Some("r")));
 }

@@ -4,6 +4,7 @@
 //! and a number keeps its digits.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::value::{RawValue, to_raw_value};
@@ -52,7 +53,7 @@ pub fn validate(input: &RawValue) -> Result<(), InvalidInput> {
 
 /// Whether that is the name of a chat-completion parameter, not an extra of some server's own.
 pub fn is_parameter(name: &str) -> bool {
-    RESERVED.contains(&name) || parameters::ALL.iter().any(|(known, _)| *known == name)
+    RESERVED.contains(&name) || parameters::find(name).is_some()
 }
 
 /// Builds the body of a chat-completion request.
@@ -131,11 +132,11 @@ impl<'a> Input<'a> {
         members.retain(|_, value| value.get() != "null");
         let messages = Messages::parse(&members)?;
         let mut known = Vec::new();
-        for (name, rule) in parameters::ALL {
-            let prompt = *name == "user" && matches!(messages, Messages::Compact { .. });
-            if let Some(value) = members.get(*name).copied().filter(|_| !prompt) {
+        for (name, value) in &members {
+            let prompt = name == "user" && matches!(messages, Messages::Compact { .. });
+            if let Some((name, rule)) = parameters::find(name).filter(|_| !prompt) {
                 rule.check(value).map_err(|mistake| mistake.at(&format!("input.{name}")))?;
-                known.push((*name, value));
+                known.push((name, *value));
             }
         }
         let stream_options = optional_object(&members, "stream_options")?;
@@ -194,22 +195,22 @@ fn check_messages(messages: &RawValue) -> Result<(), InvalidInput> {
         return Err(wrong());
     }
     for (index, message) in list.into_iter().enumerate() {
-        let param = format!("input.messages[{index}]");
-        match object(message, &param)?.get("role") {
+        let wrong_role = |problem| InvalidInput::new(format!("input.messages[{index}].role"), problem);
+        match object(message, format_args!("input.messages[{index}]"))?.get("role") {
             Some(role) if role.get().starts_with('"') => {}
-            Some(_) => return Err(InvalidInput::new(format!("{param}.role"), "must be a string")),
-            None => return Err(InvalidInput::new(format!("{param}.role"), "is required")),
+            Some(_) => return Err(wrong_role("must be a string")),
+            None => return Err(wrong_role("is required")),
         }
     }
     Ok(())
 }
 
-fn object<'a>(value: &'a RawValue, param: &str) -> Result<Members<'a>, InvalidInput> {
-    serde_json::from_str(value.get()).map_err(|_| InvalidInput::new(param, "must be an object"))
+fn object<'a>(value: &'a RawValue, param: impl fmt::Display) -> Result<Members<'a>, InvalidInput> {
+    serde_json::from_str(value.get()).map_err(|_| InvalidInput::new(param.to_string(), "must be an object"))
 }
 
 fn optional_object<'a>(members: &Members<'a>, name: &str) -> Result<Members<'a>, InvalidInput> {
-    members.get(name).map_or_else(|| Ok(Members::new()), |value| object(value, &format!("input.{name}")))
+    members.get(name).map_or_else(|| Ok(Members::new()), |value| object(value, format_args!("input.{name}")))
 }
 
 fn owned(members: &Members<'_>) -> BTreeMap<String, Box<RawValue>> {

@@ -7,8 +7,8 @@ use serde_json::value::RawValue;
 
 use super::{InvalidInput, Members};
 
-/// Every parameter that is passed on. `messages`, `model`, `stream` and `stream_options` are the task's own.
-pub(super) const ALL: &[(&str, Rule)] = &[
+/// Every parameter that is passed on, in order. `messages`, `model`, `stream` and `stream_options` are the task's own.
+const ALL: &[(&str, Rule)] = &[
     ("audio", Rule::Object),
     ("frequency_penalty", Rule::Number(-2.0, 2.0)),
     ("function_call", Rule::TextOrObject),
@@ -41,6 +41,11 @@ pub(super) const ALL: &[(&str, Rule)] = &[
     ("verbosity", Rule::Text),
     ("web_search_options", Rule::Object),
 ];
+
+/// The parameter of that name, and its rule.
+pub(super) fn find(name: &str) -> Option<(&'static str, Rule)> {
+    ALL.binary_search_by_key(&name, |(known, _)| known).ok().map(|place| ALL[place])
+}
 
 /// What a parameter must look like.
 #[derive(Debug, Clone, Copy)]
@@ -129,5 +134,18 @@ fn integer_between(min: i64, max: i64) -> String {
         (i64::MIN, i64::MAX) => "must be an integer".to_owned(),
         (min, i64::MAX) => format!("must be an integer of at least {min}"),
         (min, max) => format!("must be an integer from {min} to {max}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_parameter_is_found_by_its_name() {
+        for (name, _) in ALL {
+            assert_eq!(find(name).map(|(found, _)| found), Some(*name), "the list is out of order at {name}");
+        }
+        assert!(find("top").is_none());
     }
 }
