@@ -7,7 +7,7 @@ use overshot_common::ids::{JobId, PoolName};
 use overshot_common::job::{Job, JobSpec, OnConflict, Owner};
 use overshot_common::metrics::{self, Refusal};
 use overshot_common::provider;
-use overshot_common::queue::{NewJob, Reservation, Submitted, keys};
+use overshot_common::queue::{BodyHash, NewJob, Reservation, Submitted};
 use overshot_common::task::transcription::{self, Transcription};
 use overshot_common::task::{chat, embedding};
 use serde_json::value::RawValue;
@@ -32,7 +32,7 @@ const KEY_KEPT: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
 pub(crate) struct Prepared {
     pub(crate) job: NewJob,
     /// The idempotency key and the hash of the body.
-    pub(crate) key: Option<(String, String)>,
+    pub(crate) key: Option<(String, BodyHash)>,
     /// It takes the place of other jobs, but only of its own service's.
     replaces_own: bool,
 }
@@ -250,13 +250,14 @@ fn turn<'a>(
 }
 
 /// A hash of what the body says: the order of members does not count, nor the key itself.
-fn body_hash(body: &str) -> Result<String, ApiError> {
+fn body_hash(body: &str) -> Result<BodyHash, ApiError> {
     let mut value: serde_json::Value = serde_json::from_str(body).map_err(ApiError::internal)?;
     if let Some(members) = value.as_object_mut() {
         members.remove("idempotency_key");
     }
     let canonical = serde_json::to_vec(&value).map_err(ApiError::internal)?;
-    Ok(keys::hex(&Sha256::digest(canonical)))
+    let digest = Sha256::digest(canonical);
+    Ok(*digest.first_chunk().expect("SHA-256 has 32 bytes"))
 }
 
 /// What an idempotency key came to.
@@ -278,7 +279,7 @@ pub(crate) async fn book(app: &App, prepared: &mut Prepared) -> Result<Booked, A
         refuse_where_down(app, &prepared.job).await?;
         return Ok(Booked::Ours);
     };
-    let wanted = Reservation { id: prepared.job.id.clone(), body_hash: hash.clone() };
+    let wanted = Reservation { id: prepared.job.id.clone(), body_hash: *hash };
     let booked = app.queue.reserve(key, &wanted, KEY_KEPT).await?;
     if booked.body_hash != *hash {
         metrics::submit_refused(&prepared.job.id.shard.pool, Refusal::IdempotencyKeyReused);

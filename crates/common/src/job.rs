@@ -189,8 +189,8 @@ pub struct JobSpec {
     /// The provider that the caller pinned.
     #[serde(rename = "p", default, skip_serializing_if = "Option::is_none")]
     pub provider: Option<String>,
-    /// On whose behalf.
-    #[serde(rename = "o", default, skip_serializing_if = "Option::is_none")]
+    /// On whose behalf. Stands beside the JSON, since listings are named by it.
+    #[serde(skip)]
     pub owner: Option<Owner>,
     /// Whether chunks are kept and published.
     #[serde(rename = "s", default, skip_serializing_if = "std::ops::Not::not")]

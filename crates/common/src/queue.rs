@@ -56,7 +56,7 @@ pub(crate) use scripts::NAMES as SCRIPTS;
 pub use scripts::Sabotage;
 pub use server::{ServerLoad, ServerLook};
 pub use stash::{Form, StoredResult};
-pub use submit::{Limits, NewJob, Reservation, Submitted};
+pub use submit::{BodyHash, Limits, NewJob, Reservation, Submitted};
 pub use tallies::{OTHER, Outcomes, Stage, Tallies};
 pub use turn::{Turn, TurnCall, Waiting, Wish};
 pub use upkeep::{Promoted, ReclaimPolicy, Reclaimed};

@@ -127,14 +127,16 @@ async fn eight_promoters_queue_each_due_job_once() {
 async fn an_idempotency_key_stands_for_its_first_job_until_that_submit_is_refused() {
     let shop = Shop::open().await;
     let (first, second) = (shop.job(), shop.job());
-    let of = |job: &NewJob, hash: &str| Reservation { id: job.id.clone(), body_hash: hash.into() };
+    let of = |job: &NewJob, body_hash: [u8; 16]| Reservation { id: job.id.clone(), body_hash };
+    // Any bytes, those of a line's end and of a space, too.
+    let (one, other) = (*b"\0\r\n \xff5678901234 ", [b' '; 16]);
     let day = Duration::from_secs(86_400);
-    assert_eq!(shop.queue.reserve("k", &of(&first, "a"), day).await.unwrap(), of(&first, "a"));
-    assert_eq!(shop.queue.reserve("k", &of(&second, "b"), day).await.unwrap(), of(&first, "a"));
+    assert_eq!(shop.queue.reserve("k", &of(&first, one), day).await.unwrap(), of(&first, one));
+    assert_eq!(shop.queue.reserve("k", &of(&second, other), day).await.unwrap(), of(&first, one));
     shop.queue.unreserve("k", &second.id).await.unwrap();
-    assert_eq!(shop.queue.reserve("k", &of(&second, "b"), day).await.unwrap(), of(&first, "a"), "not its owner");
+    assert_eq!(shop.queue.reserve("k", &of(&second, other), day).await.unwrap(), of(&first, one), "not its owner");
     shop.queue.unreserve("k", &first.id).await.unwrap();
-    assert_eq!(shop.queue.reserve("k", &of(&second, "b"), day).await.unwrap(), of(&second, "b"));
+    assert_eq!(shop.queue.reserve("k", &of(&second, other), day).await.unwrap(), of(&second, other));
 }
 
 #[tokio::test]

@@ -70,13 +70,24 @@ pub(crate) fn idempotency(key: &str) -> String {
     format!("overshot:idem:{{{}}}", hex(&Sha256::digest(key.as_bytes())[..16]))
 }
 
-/// A listing tag: which of the caller's fields, and its value, in a fixed length.
-pub(crate) fn tag(field: &str, value: &str) -> String {
-    let mut hash = Sha256::new();
-    hash.update(field.as_bytes());
-    hash.update([0]);
-    hash.update(value.as_bytes());
-    hex(&hash.finalize()[..8])
+/// What a submit may name that jobs are listed by: `NAMED` of `scripts/lib/record.lua`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Named {
+    ConcurrencyKey,
+    OwnerService,
+    OwnerRef,
+    OwnerAgent,
+}
+
+/// The part of a shard's keys that lists the jobs which name this.
+pub(crate) fn listing(named: Named, text: &str) -> String {
+    let letter = match named {
+        Named::ConcurrencyKey => 'k',
+        Named::OwnerService => 's',
+        Named::OwnerRef => 'r',
+        Named::OwnerAgent => 'a',
+    };
+    format!("t:{letter}:{text}")
 }
 
 /// Lower-case hexadecimal.

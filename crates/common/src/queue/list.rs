@@ -5,6 +5,7 @@ use std::str::FromStr;
 use futures_util::future::try_join_all;
 
 use super::error::Error;
+use super::keys::Named;
 use super::{Queue, keys, parse_ids};
 use crate::ids::{InvalidId, LocalId, Shard};
 use crate::job::{Job, Status};
@@ -85,13 +86,13 @@ impl Filter {
     /// The fewest indexes that hold all that can match: the one of a caller's field, else those of the statuses.
     fn indexes(&self) -> Vec<String> {
         let fields = [
-            ("concurrency_key", &self.concurrency_key),
-            ("owner_ref", &self.owner_ref),
-            ("owner_agent", &self.owner_agent),
-            ("owner_service", &self.owner_service),
+            (Named::ConcurrencyKey, &self.concurrency_key),
+            (Named::OwnerRef, &self.owner_ref),
+            (Named::OwnerAgent, &self.owner_agent),
+            (Named::OwnerService, &self.owner_service),
         ];
-        if let Some((field, Some(value))) = fields.into_iter().find(|(_, value)| value.is_some()) {
-            return vec![format!("t:{}", keys::tag(field, value))];
+        if let Some((named, Some(text))) = fields.into_iter().find(|(_, text)| text.is_some()) {
+            return vec![keys::listing(named, text)];
         }
         let wanted = |status: &Status| self.statuses.is_empty() || self.statuses.contains(status);
         let mut indexes = Vec::new();

@@ -6,6 +6,7 @@ use redis::{FromRedisValue as _, Value};
 use serde_json::value::RawValue;
 
 use super::error::Error;
+use super::keys::Named;
 use super::record::{FIELDS, Facts, Stored, input, json};
 use super::{Queue, keys, ms, parts};
 use crate::ids::{JobId, LocalId, PoolName, Shard, WorkerId};
@@ -127,9 +128,9 @@ impl Queue {
         get.arg(keys::part(shard, &format!("k:{key}")));
         let mut waiters = redis::cmd("ZRANGE");
         waiters.arg(keys::part(shard, &format!("kw:{key}"))).arg(0).arg(99);
-        let tag = keys::part(shard, &format!("t:{}", keys::tag("concurrency_key", key)));
+        let listing = keys::part(shard, &keys::listing(Named::ConcurrencyKey, key));
         let mut newest = redis::cmd("ZREVRANGE");
-        newest.arg(tag).arg(0).arg(0);
+        newest.arg(listing).arg(0).arg(0);
         let active = Option::<String>::from_redis_value(self.inner.link.call(&get).await?)?;
         let active: Vec<LocalId> = active.iter().filter_map(|id| id.parse().ok()).collect();
         let waiting = super::parse_ids(self.inner.link.call(&waiters).await?)?;

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use super::error::Error;
 use super::stash::StoredResult;
 use crate::ids::{Grant, JobId, LocalId, Shard};
-use crate::job::{Job, JobSpec, Phase, Priority, Status, times};
+use crate::job::{Job, JobSpec, Owner, Phase, Priority, Status, times};
 
 /// Makes the struct and its reader from one list: name, type, and how many bytes a number takes.
 macro_rules! packed {
@@ -84,7 +84,9 @@ packed! {
         idempotent_for: u64 = 5,
     } {
         key,
-        tags,
+        service,
+        reference,
+        agent,
         spec,
     }
 }
@@ -92,7 +94,7 @@ packed! {
 impl Facts {
     /// Writes what [`Facts::decode`] and the scripts read, and `input` behind it.
     pub(crate) fn encode(&self, input: &str) -> Vec<u8> {
-        let texts = [&self.key, &self.tags, &self.spec];
+        let texts = [&self.key, &self.service, &self.reference, &self.agent, &self.spec];
         let mut out = Vec::with_capacity(32 + texts.iter().map(|text| text.len()).sum::<usize>() + input.len());
         out.extend_from_slice(&[self.conflict, self.own_deadline]);
         for count in [self.max_attempts, self.max_crashes] {
@@ -107,6 +109,19 @@ impl Facts {
         }
         out.extend_from_slice(input.as_bytes());
         out
+    }
+}
+
+impl<T: AsRef<str>> Facts<T> {
+    /// What [`JobSpec`] tells, of which the owner's texts stand by themselves: they name its listings, too.
+    pub(crate) fn spec(&self) -> Result<JobSpec, Error> {
+        let owned = |text: &T| text.as_ref().to_owned();
+        let owner = (!self.service.as_ref().is_empty()).then(|| Owner {
+            service: owned(&self.service),
+            reference: owned(&self.reference),
+            agent: Some(owned(&self.agent)).filter(|agent| !agent.is_empty()),
+        });
+        Ok(JobSpec { owner, ..json(self.spec.as_ref().as_bytes())? })
     }
 }
 
@@ -172,7 +187,7 @@ impl Stored {
         let (state, _) = State::decode(&state)?;
         let (facts, inline) = Facts::<String>::decode(&facts)?;
         Ok(Some(Self {
-            spec: json(facts.spec.as_bytes())?,
+            spec: facts.spec()?,
             result: next().map(|bytes| json(&bytes)).transpose()?,
             error: next().map(|bytes| json(&bytes)).transpose()?,
             metadata: next().map(|bytes| json(&bytes)).transpose()?.unwrap_or_default(),

@@ -103,13 +103,16 @@ pub enum Submitted {
     AudioLost,
 }
 
+/// Tells bodies apart.
+pub type BodyHash = [u8; 16];
+
 /// What an idempotency key stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reservation {
     /// The job that the key belongs to.
     pub id: JobId,
     /// The hash of the body that it was first sent with.
-    pub body_hash: String,
+    pub body_hash: BodyHash,
 }
 
 impl Queue {
@@ -118,10 +121,12 @@ impl Queue {
         let script = &self.inner.scripts.reserve;
         let mut command = redis::cmd("EVALSHA");
         command.arg(&script.sha).arg(1).arg(keys::idempotency(key));
-        command.arg(wanted.id.to_string()).arg(&wanted.body_hash).arg(ms(kept));
+        command.arg(wanted.id.to_string()).arg(&wanted.body_hash[..]).arg(ms(kept));
         let [id, body_hash] = parts(self.inner.link.eval(script, &command).await?)?;
         let id = String::from_redis_value(id)?.parse().map_err(Error::corrupt)?;
-        Ok(Reservation { id, body_hash: String::from_redis_value(body_hash)? })
+        let body_hash = Vec::from_redis_value(body_hash)?;
+        let body_hash = body_hash.try_into().map_err(|_| Error::corrupt("a reservation without a body's hash"))?;
+        Ok(Reservation { id, body_hash })
     }
 
     /// Frees an idempotency key whose submit was refused, if it is still this job's.
@@ -239,6 +244,7 @@ impl NewJob {
 
     /// What the record keeps unchanged.
     fn facts(&self) -> Facts {
+        let owner = self.spec.owner.as_ref();
         Facts {
             conflict: self.concurrency_key.as_ref().map_or(0, |_| self.on_conflict.number()),
             // Waiting for a turn it stands in no order of common deadlines, so that this says both: `AWAITS_TURN` of
@@ -250,7 +256,9 @@ impl NewJob {
             queue_timeout: ms(self.queue_timeout),
             idempotent_for: ms(self.idempotent_for),
             key: self.concurrency_key.clone().unwrap_or_default(),
-            tags: self.tags(),
+            service: owner.map(|owner| owner.service.clone()).unwrap_or_default(),
+            reference: owner.map(|owner| owner.reference.clone()).unwrap_or_default(),
+            agent: owner.and_then(|owner| owner.agent.clone()).unwrap_or_default(),
             spec: serde_json::to_string(&self.spec).expect("texts always serialize"),
         }
     }
@@ -317,18 +325,6 @@ impl NewJob {
             ..State::default()
         }
     }
-
-    /// The listings that the job asks for, beyond those that every job is in.
-    fn tags(&self) -> String {
-        let mut tags = Vec::new();
-        if let Some(owner) = &self.spec.owner {
-            tags.push(keys::tag("owner_service", &owner.service));
-            tags.push(keys::tag("owner_ref", &owner.reference));
-            tags.extend(owner.agent.iter().map(|agent| keys::tag("owner_agent", agent)));
-        }
-        tags.extend(self.concurrency_key.iter().map(|key| keys::tag("concurrency_key", key)));
-        tags.join(" ")
-    }
 }
 
 /// Which script takes the jobs of a call.
@@ -362,8 +358,7 @@ impl Form {
             command.arg(job.id.local.as_str());
             let (stage, service) = (stages.numbers[place], services.numbers[place]);
             match self {
-                Self::Plain if facts.tags.is_empty() => command.arg(&job.plain_plan(stage, service)[..]),
-                Self::Plain => command.arg([&job.plain_plan(stage, service)[..], facts.tags.as_bytes()].concat()),
+                Self::Plain => command.arg(&job.plain_plan(stage, service)[..]),
                 Self::Any => command.arg(&job.plan(stage, service)[..]),
             };
             command.arg(facts.encode(inline)).arg(larger);

@@ -7,7 +7,7 @@ use redis::{FromRedisValue as _, Value};
 use serde_json::value::RawValue;
 
 use super::error::Error;
-use super::record::{Facts, State, input, json};
+use super::record::{Facts, State, input};
 use super::{Queue, ms, parse_id, parts};
 use crate::ids::{Grant, JobId, LocalId, Shard, WorkerId};
 use crate::job::{JobError, JobSpec, Phase, Progress, Status};
@@ -326,7 +326,7 @@ fn claimed(shard: &Shard, values: &mut impl Iterator<Item = Value>) -> Result<Cl
     Ok(ClaimedJob {
         id: JobId { shard: shard.clone(), local },
         grant: state.grant()?,
-        spec: json(facts.spec.as_bytes())?,
+        spec: facts.spec()?,
         input: input(inline, [medium, None])?,
         attempt: state.attempts,
         max_attempts: facts.max_attempts,

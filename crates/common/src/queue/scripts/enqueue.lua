@@ -56,9 +56,9 @@ local function accept(id, name, job, facts, input, metadata, stage, service, pie
     redis.call('PERSIST', base .. ':a:' .. id)
   end
   defer('ZADD', ':open', '0', id)
-  if job[TAGS] ~= '' then
-    for tag in string.gmatch(job[TAGS], '%S+') do
-      defer('ZADD', ':t:' .. tag, '0', id)
+  if job[KEYED] == 1 or service > 0 then
+    for _, listing in ipairs(listings(job)) do
+      defer('ZADD', listing, '0', id)
     end
   end
   waiting, bytes, accepted[id] = waiting + 1, bytes + job[BYTES], true

@@ -10,8 +10,10 @@
 local waiting, bytes = read_counters(ARGV[3], ARGV[4])
 local max_waiting, max_bytes = tonumber(ARGV[1]), tonumber(ARGV[2])
 -- Priority; how long the result is kept and the bytes of input, as they stand in the state; how long it may wait; its stage and
--- its service, counted from 1, 0 none. Behind that the listings that it asks for.
-local PLAN, AT_KEPT, AT_QUEUE_TIMEOUT, AT_TAGS = '>BI5I4I5BB', 2, 11, 18
+-- its service, counted from 1, 0 none.
+local PLAN, AT_KEPT, AT_QUEUE_TIMEOUT = '>BI5I4I5BB', 2, 11
+-- Where the owner's texts stand in the facts of a job without a concurrency key.
+local AT_OWNER = 23
 
 -- All are looked for at once: that one is there is rare.
 local records = {}
@@ -20,7 +22,7 @@ for i = 5, #ARGV, 5 do
 end
 local some_there = redis.call('EXISTS', unpack(records)) > 0
 
-local replies, open, n_open, by_tag, rung = {}, { 'ZADD', base .. ':open' }, 2, {}, 0
+local replies, open, n_open, by_owner, rung = {}, { 'ZADD', base .. ':open' }, 2, {}, 0
 -- What the states of a priority begin with, up to the deadline, and its stream; the deadline of those that may wait as long. The
 -- last job's, since most are as the one before.
 local priority_before, head, stream, timeout_before, deadline
@@ -56,10 +58,13 @@ for i, name in ipairs(records) do
     n_open = n_open + 2
     if service > 0 then
       enter_service(service)
-    end
-    for tag in string.gmatch(string.sub(plan, AT_TAGS), '%S+') do
-      local listed = by_tag[tag] or { 'ZADD', base .. ':t:' .. tag }
-      by_tag[tag], listed[#listed + 1], listed[#listed + 2] = listed, '0', id
+      local facts = {}
+      facts[SERVICE], facts[REFERENCE], facts[AGENT] = struct.unpack('sss', ARGV[at + 2], AT_OWNER)
+      facts[KEY] = ''
+      for _, listing in ipairs(listings(facts)) do
+        local listed = by_owner[listing] or { 'ZADD', base .. listing }
+        by_owner[listing], listed[#listed + 1], listed[#listed + 2] = listed, '0', id
+      end
     end
     -- The counter of the priority.
     added[2 + priority] = (added[2 + priority] or 0) + 1
@@ -70,7 +75,7 @@ end
 if rung > 0 then
   added[BYTES_AT] = bytes - (held[BYTES_AT - 2] or 0)
   redis.call(unpack(open))
-  for _, listed in pairs(by_tag) do
+  for _, listed in pairs(by_owner) do
     redis.call(unpack(listed))
   end
   write_counters()

@@ -10,8 +10,8 @@ local function prune(id)
   -- One that was run again by hand has another second, or none yet.
   if job and job[STATUS] >= DONE and job[COMPLETED] + job[RESULT_TTL] <= now then
     defer('ZREM', ENDED[job[STATUS]], id)
-    for tag in string.gmatch(job[TAGS], '%S+') do
-      defer('ZREM', ':t:' .. tag, id)
+    for _, listing in ipairs(listings(job)) do
+      defer('ZREM', listing, id)
     end
     redis.call('UNLINK', name, base .. ':c:' .. id, base .. ':v:' .. id, base .. ':a:' .. id)
     if job[CREATED] + job[IDEMPOTENT_FOR] > now then

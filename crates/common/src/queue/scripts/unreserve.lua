@@ -3,7 +3,7 @@
 -- Returns 1 freed, 0 owned by another job.
 -- Atomic because another submit may have taken it meanwhile.
 local booked = redis.call('GET', KEYS[1])
-if booked and string.match(booked, '^(%S+)') == ARGV[1] then
+if booked and string.sub(booked, 17) == ARGV[1] then
   return redis.call('DEL', KEYS[1])
 end
 return 0

@@ -11,7 +11,7 @@
 --   :m:<label> jobs that wait for their model's turn, in a pool that drains by model (sorted set)   :turns  those labels
 --   :due       scheduled and retrying by due time   :exp     waiting jobs whose deadline no stream order tells
 --   :leases    running by lease end                 :cancels running with a cancel request, by the end of patience
---   :open :completed :failed :cancelled :expired    listing, by id      :t:<tag>  listing by owner or key, by id
+--   :open :completed :failed :cancelled :expired    listing, by id      :t:<what>:<text>  the same of those that name it
 --   :keep:<s>  ended jobs whose retention ends in that second (list)   :keeps  those seconds
 --   :k:<key> :kw:<key>  holder of a concurrency key, and who waits
 --   :workers   last beat   :info  what each worker says of itself   :claims  last claim of each worker
@@ -26,9 +26,9 @@ local ATTEMPTS, FAILURES, CRASHES, RUN_AT, EXPIRES, RESULT_TTL, BYTES = 9, 10, 1
 local CREATED, UPDATED, STARTED, RENEWED, FIRST_CHUNK, CANCEL_AT, COMPLETED = 16, 17, 18, 19, 20, 21, 22
 local STAGE, TICKET, GRANT, WORKER, PROVIDER = 23, 24, 25, 26, 27
 -- The facts are what the submit fixed, written by the client; they follow the state in a job's table.
-local FACTS, ALL_FIELDS = '>BBHHI5I5I5sss', 37
+local FACTS, ALL_FIELDS = '>BBHHI5I5I5sssss', 39
 local CONFLICT, OWN_DEADLINE, MAX_ATTEMPTS, MAX_CRASHES, TIMEOUT, QUEUE_TIMEOUT, IDEMPOTENT_FOR = 28, 29, 30, 31, 32, 33, 34
-local KEY, TAGS, SPEC = 35, 36, 37
+local KEY, SERVICE, REFERENCE, AGENT, SPEC = 35, 36, 37, 38, 39
 -- Inputs up to this many bytes stand behind the facts; those over LARGE are read by the attempt that needs them.
 local INLINE, LARGE = 1024, 65536
 
@@ -58,8 +58,20 @@ end
 
 local function add_facts(job, facts)
   job[CONFLICT], job[OWN_DEADLINE], job[MAX_ATTEMPTS], job[MAX_CRASHES], job[TIMEOUT], job[QUEUE_TIMEOUT], job[IDEMPOTENT_FOR],
-    job[KEY], job[TAGS], job[SPEC] = struct.unpack(FACTS, facts)
+    job[KEY], job[SERVICE], job[REFERENCE], job[AGENT], job[SPEC] = struct.unpack(FACTS, facts)
   return job
+end
+
+-- The listings of a job by what its submit named: `Named` of keys.rs.
+local NAMED = { { KEY, ':t:k:' }, { SERVICE, ':t:s:' }, { REFERENCE, ':t:r:' }, { AGENT, ':t:a:' } }
+local function listings(job)
+  local names = {}
+  for _, named in ipairs(NAMED) do
+    if job[named[1]] ~= '' then
+      names[#names + 1] = named[2] .. job[named[1]]
+    end
+  end
+  return names
 end
 
 -- The state alone: enough for the moves that every job makes. KEYED tells whether it has a concurrency key.
