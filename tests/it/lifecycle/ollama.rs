@@ -39,6 +39,20 @@ async fn a_full_server_costs_no_attempt_and_a_missing_model_is_tried_again() {
 }
 
 #[tokio::test]
+async fn a_transcription_for_an_ollama_alone_fails_at_once_and_its_models_circuit_stays_closed() {
+    let stub = OllamaStub::start(Duration::ZERO, Duration::ZERO).await;
+    let fleet = Fleet::start(on_ollama(&stub, "", "models = [\"small\"]\nbreaker = { failures = 1 }")).await;
+    let uploaded = fleet.client.upload(&[], *b"RIFF").await;
+    let job = fleet.client.wait_end(uploaded.json["id"].as_str().unwrap()).await;
+    assert_eq!((&job["error"]["code"], &job["attempts"]), (&json!("bad_input"), &json!(1)), "{job}");
+    let id = fleet.client.submit(&chat("hi")).await;
+    let done = fleet.client.wait_end(&id).await;
+    assert_eq!((&done["status"], &done["attempts"]), (&json!("completed"), &json!(1)), "{done}");
+    let status = fleet.client.get("/api/v1/providers/status").await.json;
+    assert!(status["data"][0]["last_error"].is_null(), "{status}");
+}
+
+#[tokio::test]
 async fn models_are_loaded_before_the_first_job_and_after_the_server_was_restarted() {
     let stub = OllamaStub::start(Duration::ZERO, Duration::ZERO).await;
     let _fleet = Fleet::start(on_ollama(&stub, "", "models = [\"small\"]\npreload = [\"small\"]")).await;

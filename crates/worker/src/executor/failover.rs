@@ -30,13 +30,17 @@ pub(super) async fn run<'a>(
     reporter: &mut Reporter<'a>,
 ) -> Outcome {
     let (mut tried, mut tries, mut failed) = (Tried::default(), Vec::new(), None::<Outcome>);
-    let mut soonest: Option<Duration> = None;
+    let (mut soonest, mut lacks_call) = (None::<Duration>, false);
     let job = &claimed.spec;
     // Other kinds' models have room of their own.
     let wants_turn = (kind == Kind::Chat).then_some(Want { waited: claimed.waited, max_wait: providers.max_wait });
     while let Some((place, candidate)) = providers.next(job, tried) {
         tried.add(place);
         let upstream = &candidate.upstream;
+        if kind == Kind::Transcription && !upstream.provider.transcribes() {
+            lacks_call = true;
+            continue;
+        }
         let tokens = |limit| usage::estimate(kind, attempt.input, limit);
         let pass = match upstream.enter(job.model.as_deref(), tokens, wants_turn).await {
             Entry::Go(pass) => pass,
@@ -69,7 +73,10 @@ pub(super) async fn run<'a>(
             outcome => return outcome,
         }
     }
-    failed.unwrap_or_else(|| nobody(soonest, reporter.age()))
+    failed.unwrap_or_else(|| match lacks_call && soonest.is_none() {
+        true => Outcome::fail(ErrorCode::BadInput, "no provider that may serve the job has a call for transcriptions"),
+        false => nobody(soonest, reporter.age()),
+    })
 }
 
 /// One provider's turn.

@@ -4,7 +4,7 @@ use opentelemetry::trace::FutureExt as _;
 use overshot_common::code::ErrorCode;
 use overshot_common::task::transcription::Transcription;
 
-use super::{Backend, Call, Meter, Provider, ProviderFailure};
+use super::{Backend, Call, Meter, Provider, ProviderFailure, Then};
 use crate::audio::Audio;
 
 /// What a provider is asked to write down.
@@ -58,6 +58,11 @@ impl Provider {
         matches!(self.backend, Backend::Simulated(_))
     }
 
+    /// Whether it has a call for transcriptions at all: Ollama has none.
+    pub(crate) fn transcribes(&self) -> bool {
+        !matches!(self.backend, Backend::Ollama(_))
+    }
+
     /// Writes down what is said in audio.
     ///
     /// # Errors
@@ -77,10 +82,9 @@ impl Provider {
     async fn listen(&self, request: &TranscriptionRequest<'_>) -> Result<Transcript, ProviderFailure> {
         match &self.backend {
             Backend::OpenAi(client) => client.transcribe(request).await,
-            // Ollama has none.
             Backend::Ollama(_) => {
                 let message = "the provider serves no transcriptions";
-                Err(ProviderFailure::retry(ErrorCode::ModelUnavailable, message))
+                Err(ProviderFailure::new(ErrorCode::BadInput, Then::Fail, message))
             }
             Backend::Simulated(simulated) => simulated.transcribe(request).await,
         }
