@@ -1,14 +1,19 @@
-//! Affinity: jobs of two models by turns on an Ollama with room for one, beside the same fleet without affinity.
+//! Affinity: jobs of two models by turns on an Ollama with room for one, beside the same fleet without affinity; and what a turn
+//! adds to a lone job.
 
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 use support::OllamaStub;
 
+use crate::http::client::Client;
+use crate::http::{WARM_UP, body};
 use crate::programs::Program;
 use crate::report::{Aim, Mode, Row};
 use crate::server::Server;
+use crate::size::Size;
 
 /// What a model takes to load, and an answer to be given.
 const LOAD: Duration = Duration::from_secs(2);
@@ -24,8 +29,14 @@ struct Run {
     conflicts: usize,
 }
 
-pub(crate) async fn run(mode: Mode) -> anyhow::Result<Vec<Row>> {
+pub(crate) async fn run(mode: Mode, size: &Size) -> anyhow::Result<Vec<Row>> {
+    let [with_turn, without] = lone(mode, size.round_trips).await?;
     let (ours, theirs) = (fleet(mode, "model").await?, fleet(mode, "none").await?);
+    let lone = |name: &str, quantile| {
+        let ms = |times: &Histogram<u64>| times.value_at_quantile(quantile) as f64 / 1000.0;
+        let figure = format!("POST to result with affinity, {name}");
+        Row::paired(figure, "ms", "no affinity", &[(ms(&with_turn), ms(&without))])
+    };
     let figure = |what| format!("{JOBS} jobs, 2 models by turns, {WORKERS} workers, 2 s a load: {what}");
     let row = |what, unit, ours: f64, theirs: f64| Row::paired(figure(what), unit, "no affinity", &[(ours, theirs)]);
     Ok(vec![
@@ -33,7 +44,36 @@ pub(crate) async fn run(mode: Mode) -> anyhow::Result<Vec<Row>> {
         row("loads", "loads", ours.loads as f64, theirs.loads as f64),
         row("chats that came while another model was at work", "chats", ours.conflicts as f64, theirs.conflicts as f64)
             .aim(Aim::AtMost(0.0)),
+        lone("p50", 0.5),
+        lone("p99", 0.99),
     ])
+}
+
+/// The times from the POST to the result of a no-op job, in µs, one after the other: with a turn and without, by turns.
+async fn lone(mode: Mode, round_trips: usize) -> anyhow::Result<[Histogram<u64>; 2]> {
+    let config = |affinity: &str| {
+        let provider = "[providers.sim]\nkind = \"simulated\"\ntokens = 0\nmodels = [\"m\"]\n";
+        format!("[pools.chat]\nproviders = [\"sim\"]\naffinity = \"{affinity}\"\n{provider}")
+    };
+    let (mut fleets, mut times) = (Vec::new(), [Histogram::new(3)?, Histogram::new(3)?]);
+    for affinity in ["model", "none"] {
+        let server = Server::start(mode == Mode::AofEverysec).await?;
+        let api = Program::start_with("overshot-api", &server, &config(affinity)).await?;
+        let worker = Program::start_with("overshot-worker", &server, &config(affinity)).await?;
+        let client = Client::connect(&api.address).await?;
+        fleets.push((client, api, worker, server));
+    }
+    for number in 0..round_trips + WARM_UP {
+        for ((client, ..), times) in fleets.iter_mut().zip(&mut times) {
+            let request = client.post("/api/v1/jobs?wait=30s", &body());
+            let began = Instant::now();
+            client.send(&request, 200).await?;
+            if number >= WARM_UP {
+                times.record(u64::try_from(began.elapsed().as_micros())?)?;
+            }
+        }
+    }
+    Ok(times)
 }
 
 async fn fleet(mode: Mode, affinity: &str) -> anyhow::Result<Run> {

@@ -19,7 +19,7 @@ use client::Client;
 const CONNECTIONS: usize = 64;
 const BARE: &str = "bare handler";
 /// Round trips before the first that counts.
-const WARM_UP: usize = 50;
+pub(crate) const WARM_UP: usize = 50;
 
 pub(crate) async fn run(mode: Mode, size: &Size) -> anyhow::Result<Vec<Row>> {
     let (mut singles, mut bulks) = (Vec::new(), Vec::new());

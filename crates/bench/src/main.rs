@@ -122,7 +122,7 @@ async fn main() -> anyhow::Result<()> {
     }
     if wanted("affinity") {
         println!("{mode}: affinity …");
-        report.add(mode, Box::pin(affinity::run(mode)).await.context("affinity")?)?;
+        report.add(mode, Box::pin(affinity::run(mode, &size)).await.context("affinity")?)?;
     }
     if wanted("recovery") {
         println!("{mode}: recovery …");
