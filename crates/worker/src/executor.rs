@@ -146,6 +146,9 @@ async fn work<'a>(station: &'a Station, job: &ClaimedJob, reporter: &mut Reporte
         None => turns.await,
         Some(run) => Box::pin(turns.with_context(run.context())).await,
     };
+    if let (Some(sound), Outcome::Retry { .. } | Outcome::Snooze { .. }) = (&sound, &outcome) {
+        Box::pin(sound.keep(reporter)).await;
+    }
     own_task::judged(own, outcome)
 }
 

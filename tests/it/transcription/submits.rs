@@ -1,5 +1,8 @@
 //! What a caller sends, and what the provider gets of it.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::get;
@@ -122,4 +125,27 @@ async fn a_server_without_verbose_json_is_asked_for_json_from_then_on() {
     }
     let formats: Vec<_> = stub.seen().iter().map(|seen| seen.body["response_format"].clone()).collect();
     assert_eq!(formats, ["verbose_json", "json", "json"]);
+}
+
+#[tokio::test]
+async fn what_was_fetched_once_is_there_for_the_next_attempt_though_its_url_is_over() {
+    let stub = OpenAiStub::start().await;
+    stub.push(Reply::status(500, &[], "{}"));
+    stub.push(verbose(&[(0.0, 1.0, "Fetched once.")]));
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = asked.clone();
+    let answer = async move || match count.fetch_add(1, Ordering::Relaxed) {
+        0 => Ok(silence(20, 0)),
+        _ => Err(StatusCode::FORBIDDEN),
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, Router::new().route("/call.wav", get(answer))).await });
+    let fleet = fleet_with(&stub, &format!("fetch.allow = [\"{address}\"]"), "").await;
+    let url = format!("http://{address}/call.wav?expires=soon");
+    let job = json!({"task": "transcription", "input": {"audio_url": url}});
+    let job = completed(&fleet, &fleet.client.submit(&job).await).await;
+    assert_eq!((&job["attempts"], asked.load(Ordering::Relaxed)), (&json!(2), 1), "{job}");
+    let seen = stub.wait_for(2).await;
+    assert_eq!(seen.body["file"]["bytes"], silence(20, 0).len());
 }
