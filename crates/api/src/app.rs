@@ -19,6 +19,7 @@ use crate::handlers::health::Ping;
 use crate::handlers::health_detail::Detail;
 use crate::infra::Infra;
 use crate::metrics_page::Page;
+use crate::pace::Paces;
 use crate::redis_watch::{RedisState, RedisWatch};
 use crate::submit::groups::Groups;
 
@@ -49,6 +50,7 @@ pub(crate) struct App {
     pub(crate) ping: Ping,
     pub(crate) page: Page,
     pub(crate) detail: Detail,
+    pub(crate) paces: Paces,
     pub(crate) infra: Infra,
     /// The API document, once the routes are put together.
     pub(crate) document: OnceLock<axum::body::Bytes>,
@@ -90,6 +92,7 @@ impl App {
             ping: Ping::default(),
             page,
             detail: Detail::default(),
+            paces: Paces::default(),
             infra,
             document: OnceLock::new(),
         };

@@ -23,6 +23,7 @@ mod metrics_page;
 mod middleware;
 mod openapi;
 mod overview;
+mod pace;
 mod params;
 mod redis_watch;
 mod router;

@@ -28,7 +28,11 @@ pub(crate) struct PoolOverview {
 pub(crate) async fn read(app: &App, queue: &Queue) -> Result<Vec<PoolOverview>, queue::Error> {
     let pools = app.all_pools_over(queue).await?;
     try_join_all(pools.into_iter().map(async |(pool, shards)| {
-        let of_shards = try_join_all(pool.shards(shards).map(async |shard| queue.tallies(&shard).await));
+        let of_shards = try_join_all(pool.shards(shards).map(async |shard| {
+            let tallies = queue.tallies(&shard).await?;
+            app.paces.note(&shard, &tallies);
+            Ok(tallies)
+        }));
         let numbers = numbers(queue, (&pool, shards), app.config.worker.liveness);
         let (numbers, of_shards) = futures_util::try_join!(numbers, of_shards)?;
         let mut tallies = Tallies::default();

@@ -72,7 +72,7 @@ fn printable(text: &str) -> String {
 }
 
 /// So many things, by the name of one.
-pub(crate) fn counted(count: usize, one: &str) -> String {
+pub(crate) fn counted(count: u64, one: &str) -> String {
     format!("{count} {one}{}", if count == 1 { "" } else { "s" })
 }
 

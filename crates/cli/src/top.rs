@@ -83,7 +83,7 @@ impl Look {
         format!(
             "{}  {}  {} queued  {} running  {} retrying  {} failed\n\n{}\n\n{}\n\n{}",
             Timestamp::now().strftime("%H:%M:%S UTC"),
-            counted(self.workers.data().len(), "worker"),
+            counted(self.workers.data().len() as u64, "worker"),
             total("queued"),
             total("running"),
             total("retrying"),

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::api::{Answer, Api};
 use crate::failure::Failure;
-use crate::output::{ago, say, spinner, table, text};
+use crate::output::{ago, counted, say, spinner, table, text};
 
 /// How often a worker that drains is looked after.
 const LOOK: Duration = Duration::from_millis(500);
@@ -40,7 +40,8 @@ pub(crate) async fn run(api: &Api, verb: Verb, json: bool) -> Result<(), Failure
                 if json {
                     say(&answer.text)?;
                 } else {
-                    say(format!("{id}  draining, {} jobs in flight", text(&answer.json["in_flight"])))?;
+                    let jobs = counted(answer.json["in_flight"].as_u64().unwrap_or(0), "job");
+                    say(format!("{id}  draining, {jobs} in flight"))?;
                 }
             }
             if wait { left(api, &ids).await } else { Ok(()) }

@@ -9,7 +9,7 @@ use futures_util::future::try_join_all;
 use overshot_common::config::ProviderConfig;
 use overshot_common::job::{Job, JobError, Priority, Status, times};
 use overshot_common::provider::{self, Breaker, LimitUse};
-use overshot_common::queue::{Error, Place, PoolNumbers, Tallies};
+use overshot_common::queue::{Error, Place, PoolNumbers};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -17,6 +17,7 @@ use super::providers::status_of;
 use crate::app::App;
 use crate::error::ApiError;
 use crate::openapi::bodies::JobPath;
+use crate::pace;
 use crate::params::{By, Id};
 
 /// Why a job is where it is: the first that holds.
@@ -69,7 +70,7 @@ pub(crate) struct Explanation {
     run_at: Option<String>,
     due_in_seconds: Option<f64>,
     expires_at: Option<String>,
-    /// By what the shard got done since the hour before this one; `None` where that tells nothing.
+    /// By what the shard got done of late; `None` where nobody saw that.
     eta_seconds: Option<f64>,
     /// Who may serve it, in order of preference; none once it has ended. Of a pinned job that has run, all of its pool.
     providers: Vec<Server>,
@@ -131,7 +132,9 @@ pub(crate) async fn show(
     {
         place.key_holder = Some(holder);
     }
-    Ok(Json(explain(&job, place, &numbers, &tallies, providers)))
+    let pace = app.paces.note(&id.shard, &tallies);
+    let eta = |jobs| pace::eta(jobs, pace, tallies.pace, numbers.oldest_queued);
+    Ok(Json(explain(&job, place, &numbers, eta, providers)))
 }
 
 /// Those who may serve a job, and how they are.
@@ -158,13 +161,19 @@ async fn servers(app: &App, job: &Job) -> Result<Vec<Server>, Error> {
     .await
 }
 
-fn explain(job: &Job, place: Place, numbers: &PoolNumbers, tallies: &Tallies, providers: Vec<Server>) -> Explanation {
+fn explain(
+    job: &Job,
+    place: Place,
+    numbers: &PoolNumbers,
+    eta: impl FnOnce(u64) -> Option<Duration>,
+    providers: Vec<Server>,
+) -> Explanation {
     let due_in = job.run_at.map(|at| Duration::try_from(at.duration_since(jiff::Timestamp::now())).unwrap_or_default());
     let waits = matches!(job.status, Status::Scheduled | Status::Retrying) && !place.in_stream && !place.awaits_turn;
     let reason = reason(job, &place, numbers, &providers, due_in.unwrap_or_default());
     let position =
         (place.in_stream || place.awaits_turn).then(|| place.before + before_its_priority(job.priority, numbers));
-    let eta = position.filter(|_| reason == Reason::Queued).and_then(|position| eta(position + 1, tallies));
+    let eta = position.filter(|_| reason == Reason::Queued).and_then(|position| eta(position + 1));
     let key = job.concurrency_key.as_ref().filter(|_| job.status == Status::Blocked);
     let mut explanation = Explanation {
         object: "explanation",
@@ -218,12 +227,6 @@ fn reason(job: &Job, place: &Place, numbers: &PoolNumbers, providers: &[Server],
 /// Jobs of higher priorities, which mostly go first.
 fn before_its_priority(priority: Priority, numbers: &PoolNumbers) -> u64 {
     Priority::ALL.iter().zip(numbers.by_priority).take_while(|(higher, _)| **higher != priority).map(|(_, n)| n).sum()
-}
-
-/// How long so many jobs take at the pace of late.
-fn eta(jobs: u64, tallies: &Tallies) -> Option<Duration> {
-    let (ended, time) = tallies.pace?;
-    (ended > 0).then(|| time.mul_f64(jobs as f64 / ended as f64))
 }
 
 impl Explanation {

@@ -99,8 +99,13 @@ impl Stage {
     /// Jobs that have not ended.
     pub fn open(&self) -> u64 {
         let total = &self.total;
-        let ended = total.completed + total.cancelled + total.expired + total.all_failed();
-        (self.accepted + total.revived).saturating_sub(ended)
+        (self.accepted + total.revived).saturating_sub(self.ended())
+    }
+
+    /// Jobs that ended, ever; those among them that were run again by hand count each time.
+    pub fn ended(&self) -> u64 {
+        let total = &self.total;
+        total.completed + total.cancelled + total.expired + total.all_failed()
     }
 
     /// Adds another's.
