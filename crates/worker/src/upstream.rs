@@ -69,8 +69,12 @@ pub(crate) struct Upstream {
     at_rest: AtomicBool,
     /// Whether a call found nobody there, so that a check is worth its while.
     check_wanted: AtomicBool,
+    /// Whether a call failed in a way that may mean that nobody is there any more.
+    suspected: AtomicBool,
     /// Whether a check is under way.
     checking: AtomicBool,
+    /// When the last one began.
+    checked: Mutex<Option<Instant>>,
     /// Calls under way.
     calling: AtomicU64,
     /// Numbers what this worker asks of all.
@@ -122,7 +126,9 @@ impl Upstream {
             view: Mutex::default(),
             at_rest: AtomicBool::new(at_rest),
             check_wanted: AtomicBool::new(false),
+            suspected: AtomicBool::new(false),
             checking: AtomicBool::new(false),
+            checked: Mutex::default(),
             calling: AtomicU64::new(0),
             last: AtomicU64::new(0),
             tally: Mutex::default(),
@@ -310,6 +316,10 @@ impl Upstream {
 
     fn changed(&self) {
         self.common.changed.send_modify(|version| *version += 1);
+    }
+
+    fn checked(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.checked.lock().expect("no holder of this lock can panic")
     }
 
     fn lock_view(&self) -> MutexGuard<'_, View> {

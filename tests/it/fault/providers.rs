@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use support::{Client, Fleet, FleetOptions, OpenAiStub, Reply, assert_eventually};
+use support::{Client, Fleet, FleetOptions, OpenAiStub, PATIENCE, Reply, assert_eventually};
 use tokio::sync::Semaphore;
 
 use crate::settings::{chat_with, stubbed_all};
@@ -168,6 +168,24 @@ async fn with_a_provider_killed_all_the_time_every_job_is_done_and_no_attempt_is
     assert!(extra <= rounds * 4, "{extra} attempts beyond the first of {} jobs", jobs.len());
     // Three find out that it is dead; the other slots may have been on their way.
     assert!(vain <= rounds * 8, "{vain} turns at a provider that was dead, in {rounds} deaths");
+}
+
+#[tokio::test]
+async fn a_provider_that_dies_in_an_answer_is_found_dead_before_the_next_attempt() {
+    let mut stub = OpenAiStub::start().await;
+    stub.push(Reply::texts(&["so "]).then_hang());
+    let retry = "[pools.chat.retry]\nprovider_error = \"4s\"\n";
+    let fleet = Fleet::start(config(&[("a", &stub)], BREAKER, retry)).await;
+    let id = fleet.client.submit(&chat_with("hello", &json!({}))).await;
+    fleet.client.wait_until(&id, PATIENCE, |job| job["phase"] == "streaming").await;
+    stub.kill();
+    let job = fleet.client.wait_status(&id, "retrying").await;
+    assert_eq!(job["error"]["code"], "provider_error", "{job}");
+    let explained = async || fleet.client.get(&format!("/api/v1/jobs/{id}/explain")).await.json["reason"].clone();
+    assert_eventually!(explained().await == "provider_down");
+    stub.revive().await;
+    let job = fleet.client.wait_status(&id, "completed").await;
+    assert_eq!(job["attempts"], 2, "none was used to find nobody there: {job}");
 }
 
 #[tokio::test]

@@ -97,10 +97,16 @@ impl<'a> Pass<'a> {
                 self.upstream.check_wanted.store(true, Ordering::Release);
                 tell(CallReport::Failed { model: ITSELF.to_owned(), code });
             }
-            _ => match self.trial.take() {
-                Some(trial) => tell(CallReport::TrialFailed { model: trial.model, code }),
-                None => tell(CallReport::Failed { model, code }),
-            },
+            _ => {
+                if error.code == ErrorCode::ProviderError {
+                    // An answer that broke off may be a server that died: a check finds that out, not the next attempt.
+                    self.upstream.suspected.store(true, Ordering::Release);
+                }
+                match self.trial.take() {
+                    Some(trial) => tell(CallReport::TrialFailed { model: trial.model, code }),
+                    None => tell(CallReport::Failed { model, code }),
+                }
+            }
         }
     }
 

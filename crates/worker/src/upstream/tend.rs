@@ -19,6 +19,8 @@ use super::view::View;
 const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 /// An answer so old, in ms, does not say any more that a provider is there.
 const ANSWER_IS_OLD: u64 = 60_000;
+/// A provider that answers with errors is asked no more often whether it is there.
+const SUSPECT_EVERY: Duration = Duration::from_secs(1);
 /// Every so many ticks a worker reports though there is nothing new.
 const IDLE_TICKS: u32 = 9;
 /// Pause after a report that Redis did not take.
@@ -180,8 +182,11 @@ impl Upstream {
     /// Checks the provider beside all else, where it is down and its time has come, or a call found nobody.
     fn check_if_due(self: &Arc<Self>) {
         let due = self.lock_view().check_due().is_some_and(|due| due <= Instant::now());
-        let wanted = self.check_wanted.swap(false, Ordering::AcqRel);
+        let rested = self.checked().is_none_or(|checked| checked.elapsed() >= SUSPECT_EVERY);
+        let wanted =
+            self.check_wanted.swap(false, Ordering::AcqRel) || (rested && self.suspected.swap(false, Ordering::AcqRel));
         if (due || wanted) && !self.is_asleep() && !self.checking.swap(true, Ordering::AcqRel) {
+            *self.checked() = Some(Instant::now());
             let upstream = self.clone();
             tokio::spawn(async move {
                 upstream.check().await;
