@@ -11,4 +11,5 @@ mod redis_process;
 mod rolling_deploy;
 mod rolling_restart;
 mod sentinel;
+mod starved_worker;
 mod worker_process;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use chaos::log::Fault;
 use chaos::report::{self, Recoveries};
 use chaos::run::{Options, allowance, run};
 use clap::Parser;
@@ -34,6 +35,9 @@ struct Arguments {
     /// has an idempotency key then, since those hold their jobs for a day.
     #[arg(long)]
     forget: bool,
+    /// Only the faults whose name, as the report has it, holds this text; any case.
+    #[arg(long)]
+    only: Option<String>,
     /// Also writes the whole log of the last run into this file.
     #[arg(long)]
     log: Option<PathBuf>,
@@ -43,6 +47,7 @@ struct Arguments {
 async fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
     let first = arguments.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
+    let faults = faults(arguments.only.as_deref())?;
     let (mut failed, mut recoveries) = (Vec::new(), Recoveries::default());
     for seed in first..first + arguments.runs {
         println!("chaos: seed {seed}, {} s", arguments.seconds);
@@ -53,6 +58,7 @@ async fn main() -> anyhow::Result<ExitCode> {
             workers: arguments.workers,
             clients: arguments.clients,
             forget: arguments.forget,
+            faults: faults.clone(),
             ..Options::default()
         };
         let outcome = run(&options).await?;
@@ -70,4 +76,13 @@ async fn main() -> anyhow::Result<ExitCode> {
         println!("all {} runs; seeds with violations: {failed:?}\n{}", arguments.runs, recoveries.table());
     }
     Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn faults(only: Option<&str>) -> anyhow::Result<Vec<Fault>> {
+    let wanted = only.unwrap_or_default().to_lowercase();
+    let holds = |fault: &&Fault| fault.name().to_lowercase().contains(&wanted);
+    let found: Vec<Fault> = Fault::MADE.iter().filter(holds).copied().collect();
+    let names = || Fault::MADE.iter().map(|fault| fault.name()).collect::<Vec<_>>().join("; ");
+    anyhow::ensure!(!found.is_empty(), "no fault is called so: {}", names());
+    Ok(found)
 }
