@@ -70,7 +70,7 @@ pub(crate) fn idempotency(key: &str) -> String {
     format!("overshot:idem:{{{}}}", hex(&Sha256::digest(key.as_bytes())[..16]))
 }
 
-/// What a submit may name that jobs are listed by: `NAMED` of `scripts/lib/record.lua`.
+/// What a submit may name that jobs are listed by: `listings` of `scripts/lib/record.lua`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Named {
     ConcurrencyKey,

@@ -58,12 +58,14 @@ for i, name in ipairs(records) do
     n_open = n_open + 2
     if service > 0 then
       enter_service(service)
-      local facts = {}
-      facts[SERVICE], facts[REFERENCE], facts[AGENT] = struct.unpack('sss', ARGV[at + 2], AT_OWNER)
-      facts[KEY] = ''
-      for _, listing in ipairs(listings(facts)) do
-        local listed = by_owner[listing] or { 'ZADD', base .. listing }
-        by_owner[listing], listed[#listed + 1], listed[#listed + 2] = listed, '0', id
+      -- As `listings` of lib/record.lua has them.
+      local owner = { struct.unpack('sss', ARGV[at + 2], AT_OWNER) }
+      for place, letter in ipairs({ 's', 'r', 'a' }) do
+        local listing = base .. ':t:' .. letter .. ':' .. owner[place]
+        if owner[place] ~= '' then
+          local listed = by_owner[listing] or { 'ZADD', listing }
+          by_owner[listing], listed[#listed + 1], listed[#listed + 2] = listed, '0', id
+        end
       end
     end
     -- The counter of the priority.

@@ -63,12 +63,12 @@ local function add_facts(job, facts)
 end
 
 -- The listings of a job by what its submit named: `Named` of keys.rs.
-local NAMED = { { KEY, ':t:k:' }, { SERVICE, ':t:s:' }, { REFERENCE, ':t:r:' }, { AGENT, ':t:a:' } }
 local function listings(job)
   local names = {}
-  for _, named in ipairs(NAMED) do
-    if job[named[1]] ~= '' then
-      names[#names + 1] = named[2] .. job[named[1]]
+  for place, letter in ipairs({ 'k', 's', 'r', 'a' }) do
+    local text = job[KEY + place - 1]
+    if text ~= '' then
+      names[#names + 1] = ':t:' .. letter .. ':' .. text
     end
   end
   return names
