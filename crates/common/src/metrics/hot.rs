@@ -2,7 +2,7 @@
 //! allocations.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 use metrics::{Counter, counter};
 
@@ -25,17 +25,17 @@ static HOT: OnceLock<Hot> = OnceLock::new();
 /// All of them.
 pub(super) struct Hot {
     pools: Vec<(PoolName, Pool)>,
-    scripts: Vec<(&'static str, Arc<Histogram>)>,
+    scripts: Vec<(&'static str, Histogram)>,
     statuses: Vec<(u16, Counter)>,
-    pub(super) request_duration: Arc<Histogram>,
-    pub(super) event_loop_lag: Arc<Histogram>,
+    pub(super) request_duration: Histogram,
+    pub(super) event_loop_lag: Histogram,
     histograms: Histograms,
 }
 
 /// Those of one pool.
 pub(super) struct Pool {
-    pub(super) queue_wait: Arc<Histogram>,
-    pub(super) settle_duration: Arc<Histogram>,
+    pub(super) queue_wait: Histogram,
+    pub(super) settle_duration: Histogram,
     pub(super) chunks_published: Counter,
     pub(super) results_read: Counter,
     attempted: Counter,
@@ -46,21 +46,21 @@ pub(super) struct Pool {
 /// Those of one task in a pool.
 pub(super) struct Task {
     pub(super) submitted: Counter,
-    pub(super) attempt_duration: Arc<Histogram>,
+    pub(super) attempt_duration: Histogram,
     pub(super) completed: Counter,
-    pub(super) completed_after: Arc<Histogram>,
+    pub(super) completed_after: Histogram,
 }
 
 /// Those of one model in a pool.
 pub(super) struct Model {
-    pub(super) first_token: Arc<Histogram>,
+    pub(super) first_token: Histogram,
     pub(super) prompt: Counter,
     pub(super) completion: Counter,
 }
 
 impl Pool {
     fn new(histograms: &Histograms, config: &Config, pool: &PoolName) -> Self {
-        let of_pool = [("pool", pool.as_str())];
+        let of_pool = [pool.as_str()];
         let models = config.models_of_pool(pool).into_iter().chain([MODEL_OTHER]);
         Self {
             queue_wait: histograms.of(QUEUE_WAIT, &of_pool),
@@ -101,7 +101,7 @@ impl Task {
         let labels = [("pool", text(pool)), ("task", task.to_owned())];
         Self {
             submitted: counter!(JOBS_SUBMITTED, &labels),
-            attempt_duration: histograms.of(ATTEMPT_DURATION, &[("pool", pool.as_str()), ("task", task)]),
+            attempt_duration: histograms.of(ATTEMPT_DURATION, &[pool.as_str(), task]),
             completed: finished(pool, task, Status::Completed, None),
             completed_after: finished_after(histograms, pool, task, Status::Completed),
         }
@@ -112,7 +112,7 @@ impl Model {
     fn new(histograms: &Histograms, pool: &PoolName, model: &str) -> Self {
         let labels = [("pool", text(pool)), ("model", model.to_owned())];
         Self {
-            first_token: histograms.of(TIME_TO_FIRST_TOKEN, &[("pool", pool.as_str()), ("model", model)]),
+            first_token: histograms.of(TIME_TO_FIRST_TOKEN, &[pool.as_str(), model]),
             prompt: counter!(TOKENS_PROMPT, &labels),
             completion: counter!(TOKENS_COMPLETION, &labels),
         }
@@ -122,9 +122,9 @@ impl Model {
 impl Hot {
     /// Looks all of them up in the recorder, which makes them where they are not there yet.
     pub(super) fn new(config: &Config) -> Self {
-        let histograms = Histograms::default();
+        let histograms = Histograms::new();
         let pools = config.pools.keys().map(|pool| (pool.clone(), Pool::new(&histograms, config, pool)));
-        let script = |name: &&'static str| (*name, histograms.of(REDIS_CALL_DURATION, &[("script", name)]));
+        let script = |name: &&'static str| (*name, histograms.of(REDIS_CALL_DURATION, &[name]));
         Self {
             pools: pools.collect(),
             scripts: SCRIPTS.iter().map(script).collect(),
@@ -144,11 +144,11 @@ impl Hot {
     /// The series of a script's calls.
     pub(super) fn script(&self, name: &str) -> Option<&Histogram> {
         let same = self.scripts.iter().find(|(script, _)| std::ptr::eq(*script, name));
-        same.or_else(|| self.scripts.iter().find(|(script, _)| *script == name)).map(|(_, series)| &**series)
+        same.or_else(|| self.scripts.iter().find(|(script, _)| *script == name)).map(|(_, series)| series)
     }
 
     /// The series of jobs that took so long to end with `status`.
-    pub(super) fn finished_after(&self, pool: &PoolName, task: &str, status: Status) -> Arc<Histogram> {
+    pub(super) fn finished_after(&self, pool: &PoolName, task: &str, status: Status) -> Histogram {
         finished_after(&self.histograms, pool, task, status)
     }
 
@@ -190,8 +190,8 @@ pub(super) fn finished(pool: &PoolName, task: &str, status: Status, code: Option
     counter!(JOBS_FINISHED, "pool" => text(pool), "task" => task, "status" => status, "code" => code_label(code))
 }
 
-fn finished_after(histograms: &Histograms, pool: &PoolName, task: &str, status: Status) -> Arc<Histogram> {
-    histograms.of(JOB_DURATION, &[("pool", pool.as_str()), ("task", task), ("status", status.as_str())])
+fn finished_after(histograms: &Histograms, pool: &PoolName, task: &str, status: Status) -> Histogram {
+    histograms.of(JOB_DURATION, &[pool.as_str(), task, status.as_str()])
 }
 
 fn answered(status: u16) -> Counter {

@@ -101,7 +101,7 @@ fn what_happens_is_counted_and_adds_no_series_to_those_at_zero() {
     let page = super::page().unwrap();
     for line in [
         "overshot_tokens_prompt_total{pool=\"chat\",model=\"other\"} 3",
-        "overshot_job_duration_seconds_sum{pool=\"chat\",task=\"chat\",status=\"failed\"} 1",
+        "overshot_job_duration_seconds_sum{pool=\"chat\",status=\"failed\",task=\"chat\"} 1",
         "overshot_jobs_finished_total{pool=\"chat\",task=\"chat\",status=\"completed\",code=\"none\"} 1",
         "overshot_jobs_finished_total{pool=\"chat\",task=\"other\",status=\"failed\",code=\"unknown\"} 1",
         "overshot_attempts_total{pool=\"chat\",code=\"timeout\"} 1",
