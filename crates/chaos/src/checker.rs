@@ -126,8 +126,8 @@ pub fn check(history: &History, allowance: Allowance) -> Verdict {
     for event in &history.events {
         match &event.what {
             What::Leftover { what, count } => verdict.add(Rule::Leftover, None, format!("{count} in {what}")),
-            What::Mended { count } if *count > 0 && !index.has_reason_to_mend() => {
-                verdict.add(Rule::Leftover, None, format!("the audit had to mend {count}"));
+            What::Mended { count, what } if *count > 0 && !index.has_reason_to_mend() => {
+                verdict.add(Rule::Leftover, None, format!("the audit had to mend {count}: {what}"));
             }
             What::Panicked { line } => verdict.add(Rule::Unexpected, None, format!("a panic: {line}")),
             _ => {}

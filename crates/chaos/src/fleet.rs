@@ -179,7 +179,8 @@ fn note_log(process: &Process, log: &Log) {
             log.record(What::Panicked { line });
         } else if line.contains("audit mended") {
             let count = line.split("mended=").nth(1).and_then(|rest| rest.split(' ').next());
-            log.record(What::Mended { count: count.and_then(|count| count.parse().ok()).unwrap_or(1) });
+            let count = count.and_then(|count| count.parse().ok()).unwrap_or(1);
+            log.record(What::Mended { count, what: line.split("what=").nth(1).unwrap_or_default().to_owned() });
         }
     }
 }

@@ -133,6 +133,8 @@ pub enum What {
     Mended {
         /// How many.
         count: u64,
+        /// What, and of which jobs.
+        what: String,
     },
     /// The retention of all jobs is over.
     Forgotten {

@@ -138,7 +138,7 @@ fn write_head(text: &mut String, options: &Options, history: &History, verdict: 
         verdict.accepted, verdict.unknown.0, verdict.unknown.1, verdict.explained
     )?;
     let mended: u64 =
-        history.events.iter().map(|e| if let What::Mended { count } = &e.what { *count } else { 0 }).sum();
+        history.events.iter().map(|e| if let What::Mended { count, .. } = &e.what { *count } else { 0 }).sum();
     writeln!(text, "      {mended} entries mended by the audit")?;
     for event in &history.events {
         if let What::Forgotten { before, after } = &event.what {

@@ -28,6 +28,8 @@ const TIDY_EVERY: Duration = Duration::from_secs(2);
 
 /// How often each process adds the hours that are over a day old to the counters' total.
 const FOLD_EVERY: Duration = Duration::from_secs(600);
+/// How much of what an audit mended is named in its log line.
+const MENDED_SHOWN: usize = 10;
 
 /// Who runs the services: there are many workers, whose idling must cost Redis little, and few APIs, which are always up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -200,8 +202,9 @@ impl Upkeep {
         metrics::expired(pool, self.queue.expire(shard).await? as u64);
         metrics::pruned(pool, self.queue.prune(shard).await? as u64);
         let mended = self.queue.audit(shard, lease, affinity == Affinity::Model).await?;
-        if mended > 0 {
-            tracing::warn!(%shard, mended, "audit mended records or entries");
+        if !mended.is_empty() {
+            let what = mended[..mended.len().min(MENDED_SHOWN)].join(", ");
+            tracing::warn!(%shard, mended = mended.len(), what, "audit mended records or entries");
         }
         Ok(())
     }

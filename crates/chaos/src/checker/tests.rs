@@ -296,8 +296,8 @@ fn what_a_reader_got_is_the_result() {
 #[test]
 fn after_the_drain_nothing_is_left_over() {
     good().add(9100, What::Leftover { what: "leases".into(), count: 1 }).breaks(Rule::Leftover);
-    good().add(9100, What::Mended { count: 1 }).breaks(Rule::Leftover);
-    good().add(9100, What::Mended { count: 1 }).fault(Fault::DeleteConsumer, 20, 21).passes();
+    good().add(9100, What::Mended { count: 1, what: "a job".to_owned() }).breaks(Rule::Leftover);
+    good().add(9100, What::Mended { count: 1, what: "a job".to_owned() }).fault(Fault::DeleteConsumer, 20, 21).passes();
     good().add(9100, What::Panicked { line: "thread panicked at".into() }).breaks(Rule::Unexpected);
 }
 

@@ -115,8 +115,8 @@ impl Stage {
         self.queue.reclaim(&self.shard, &policy).await.unwrap();
         self.queue.expire(&self.shard).await.unwrap();
         let mended = self.queue.audit(&self.shard, LEASE, true).await.unwrap();
-        if mended > 0 {
-            self.log(What::Mended { count: mended as u64 });
+        if !mended.is_empty() {
+            self.log(What::Mended { count: mended.len() as u64, what: mended.join(", ") });
         }
     }
 

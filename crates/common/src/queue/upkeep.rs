@@ -135,14 +135,15 @@ impl Queue {
         Ok(bool::from_redis_value(reply.await?)?)
     }
 
-    /// Looks for what the moves cannot have left behind, a page a call, and mends it; tells how much.
+    /// Looks for what the moves cannot have left behind, a page a call, and mends it; tells what, each
+    /// as its kind and the job's id.
     ///
     /// In a pool that does not drain by model, jobs that were accepted while it did get an entry as any other.
-    pub async fn audit(&self, shard: &Shard, lease: Duration, by_model: bool) -> Result<usize, Error> {
+    pub async fn audit(&self, shard: &Shard, lease: Duration, by_model: bool) -> Result<Vec<String>, Error> {
         let reply = self.run(&self.inner.scripts.audit, shard, |command| {
             command.arg(JOBS_PER_CALL).arg(ms(lease)).arg(parking().as_str()).arg(u8::from(by_model));
         });
-        Ok(usize::from_redis_value(reply.await?)?)
+        Ok(Vec::from_redis_value(reply.await?)?)
     }
 }
 

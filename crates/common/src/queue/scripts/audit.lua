@@ -1,10 +1,14 @@
 -- audit: the second net. Finds what the moves cannot have left behind: an entry without its job, a job without its entry.
 -- ARGV[1] most entries and jobs per call   ARGV[2] lease, ms   ARGV[3] consumer name to park entries under
 -- ARGV[4] 1: the pool drains by model; else jobs that wait for a turn, from the time when it did, get an entry
--- Returns how many were mended
+-- Returns what was mended, each as its kind and the job's id
 -- Atomic because the job may move between check and write.
 -- Needed after a stream was deleted, a consumer removed by hand, or a failover forgot the last steps.
-local most, mended, by_model = tonumber(ARGV[1]), 0, ARGV[4] == '1'
+local most, mended, by_model = tonumber(ARGV[1]), {}, ARGV[4] == '1'
+
+local function note(what, id)
+  mended[#mended + 1] = what .. ' ' .. id
+end
 
 -- A waiting job's entry is read by claim alone; one that is pending, or gone, will never be claimed: a new ticket.
 local function requeue(id, job)
@@ -15,7 +19,7 @@ local function requeue(id, job)
   job[FRONT] = 1
   push(id, job, not by_model)
   save(id, job)
-  mended = mended + 1
+  note('waiting job without an entry', id)
 end
 
 -- One page of each lane's pending entries, idle for a lease; the cursor is kept, so that fresh ones hide no old one.
@@ -31,13 +35,13 @@ for lane = 1, #LANES do
       if not job or job[TICKET] ~= entry[1] then
         redis.call('XACK', base .. LANES[lane], 'workers', entry[1])
         redis.call('XDEL', base .. LANES[lane], entry[1])
-        mended = mended + 1
+        note('entry without its job', id)
       elseif job[STATUS] ~= RUNNING then
         redis.call('XACK', base .. LANES[lane], 'workers', entry[1])
         requeue(id, job)
       elseif not redis.call('ZSCORE', base .. ':leases', id) then
         redis.call('ZADD', base .. ':leases', now, id)
-        mended = mended + 1
+        note('pending entry without a lease', id)
       end
     end
   end
@@ -51,9 +55,11 @@ for _, id in ipairs(page) do
   local job = load(id)
   if not job or job[STATUS] >= DONE then
     redis.call('ZREM', base .. ':open', id)
-    mended = mended + 1
+    note('ended job among the open ones', id)
   elseif job[STATUS] == RUNNING then
-    mended = mended + redis.call('ZADD', base .. ':leases', 'NX', now + tonumber(ARGV[2]), id)
+    if redis.call('ZADD', base .. ':leases', 'NX', now + tonumber(ARGV[2]), id) == 1 then
+      note('running job without a lease', id)
+    end
   elseif job[TICKET] == NO_ENTRY and by_model then
     if not redis.call('ZSCORE', turn_set(job), id) then
       requeue(id, job)
@@ -70,10 +76,10 @@ for _, id in ipairs(page) do
       job[STATUS] = QUEUED
       push(id, job)
       save(id, job)
-      mended = mended + 1
+      note('blocked job without a holder', id)
     end
-  else
-    mended = mended + redis.call('ZADD', base .. ':due', 'NX', job[RUN_AT], id)
+  elseif redis.call('ZADD', base .. ':due', 'NX', job[RUN_AT], id) == 1 then
+    note('delayed job without its due time', id)
   end
 end
 flush()
