@@ -40,6 +40,8 @@ unknown = "100ms"
 kind = "openai"
 base_url = "{}"
 models = ["small"]
+# Not the 10 s of the default: little would run under the faults that come meanwhile.
+breaker = {{ open_for = "500ms" }}
 [pools.{POOL}]
 providers = ["stub"]
 concurrency = 8
