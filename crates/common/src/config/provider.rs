@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use url::{Host, ParseError, Url};
+
 use super::mistakes::Mistakes;
 use super::reader::{POSITIVE, Section};
 use crate::task::embedding::BATCH_MAX;
@@ -124,18 +126,16 @@ impl ProviderConfig {
             ProviderKind::Ollama(ollama) => &ollama.http,
             ProviderKind::Simulated(_) => return None,
         };
+        let url = Url::parse(&http.base_url).ok()?;
+        let here = match url.host()? {
+            Host::Domain(name) => name == "localhost",
+            Host::Ipv4(address) => address.is_loopback(),
+            Host::Ipv6(address) => address.is_loopback(),
+        };
+        let host = if here { "localhost" } else { url.host_str()? };
         // Ollama has its own API beside the other one's `/v1`.
-        let url = http.base_url.trim_end_matches('/').trim_end_matches("/v1").trim_end_matches('/');
-        let (scheme, rest) = url.split_once("://")?;
-        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-        let default_port = if scheme == "https" { ":443" } else { ":80" };
-        let authority = authority.to_ascii_lowercase();
-        let authority = authority.strip_suffix(default_port).unwrap_or(&authority);
-        let here = ["localhost", "[::1]"].iter().find_map(|name| authority.strip_prefix(name));
-        Some(match here.filter(|port| port.is_empty() || port.starts_with(':')) {
-            Some(port) => format!("{scheme}://127.0.0.1{port}{path}"),
-            None => format!("{scheme}://{authority}{path}"),
-        })
+        let path = url.path().trim_end_matches('/').trim_end_matches("/v1").trim_end_matches('/');
+        Some(format!("{}://{host}:{}{path}", url.scheme(), url.port_or_known_default()?))
     }
 }
 
@@ -225,22 +225,22 @@ pub(super) fn check_base_url(text: &str) -> Result<(), &'static str> {
 fn check_url(text: &str) -> Result<(), &'static str> {
     let rest = ["http://", "https://"].iter().find_map(|scheme| text.strip_prefix(scheme));
     let rest = rest.ok_or("must begin with http:// or https://")?;
+    // What the parser would pass over in silence.
     if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
         return Err("must be a URL without query, fragment and spaces");
     }
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    if authority.contains('@') {
-        return Err("must not hold credentials: name a variable in api_key_env");
-    }
-    // The port follows the last colon, unless that one stands inside the brackets of an IPv6 address.
-    let (host, port) = match authority.rsplit_once(':') {
-        Some((host, port)) if !port.contains(']') => (host, Some(port)),
-        _ => (authority, None),
-    };
-    if host.is_empty() {
+    if rest.starts_with(['/', ':']) {
         return Err("names no host");
     }
-    if port.is_some_and(|port| port.parse::<u16>().map_or(true, |port| port == 0)) {
+    let url = Url::parse(text).map_err(|problem| match problem {
+        ParseError::EmptyHost => "names no host",
+        ParseError::InvalidPort => "names no valid port",
+        _ => "is no valid URL",
+    })?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("must not hold credentials: name a variable in api_key_env");
+    }
+    if url.port() == Some(0) {
         return Err("names no valid port");
     }
     Ok(())
@@ -265,7 +265,7 @@ mod tests {
         for same in
             ["http://127.0.0.1:11434", "http://localhost:11434/v1", "http://LOCALHOST:11434", "http://[::1]:11434/v1"]
         {
-            assert_eq!(server(same), "http://127.0.0.1:11434", "{same}");
+            assert_eq!(server(same), "http://localhost:11434", "{same}");
         }
         assert_eq!(server("https://Models.example:443/v1"), server("https://models.example"));
         let others =
