@@ -87,7 +87,7 @@ pub(crate) fn listing(named: Named, text: &str) -> String {
         Named::OwnerRef => 'r',
         Named::OwnerAgent => 'a',
     };
-    format!("t:{letter}:{text}")
+    format!("t{letter}:{text}")
 }
 
 /// Lower-case hexadecimal.

@@ -61,7 +61,7 @@ for i, name in ipairs(records) do
       -- As `listings` of lib/record.lua has them.
       local owner = { struct.unpack('sss', ARGV[at + 2], AT_OWNER) }
       for place, letter in ipairs({ 's', 'r', 'a' }) do
-        local listing = base .. ':t:' .. letter .. ':' .. owner[place]
+        local listing = base .. ':t' .. letter .. ':' .. owner[place]
         if owner[place] ~= '' then
           local listed = by_owner[listing] or { 'ZADD', listing }
           by_owner[listing], listed[#listed + 1], listed[#listed + 2] = listed, '0', id

@@ -11,7 +11,7 @@
 --   :m:<label> jobs that wait for their model's turn, in a pool that drains by model (sorted set)   :turns  those labels
 --   :due       scheduled and retrying by due time   :exp     waiting jobs whose deadline no stream order tells
 --   :leases    running by lease end                 :cancels running with a cancel request, by the end of patience
---   :open :completed :failed :cancelled :expired    listing, by id      :t:<what>:<text>  the same of those that name it
+--   :open :completed :failed :cancelled :expired    listing, by id      :t<what>:<text>  the same of those that name it
 --   :keep:<s>  ended jobs whose retention ends in that second (list)   :keeps  those seconds
 --   :k:<key> :kw:<key>  holder of a concurrency key, and who waits
 --   :workers   last beat   :info  what each worker says of itself   :claims  last claim of each worker
@@ -68,7 +68,7 @@ local function listings(job)
   for place, letter in ipairs({ 'k', 's', 'r', 'a' }) do
     local text = job[KEY + place - 1]
     if text ~= '' then
-      names[#names + 1] = ':t:' .. letter .. ':' .. text
+      names[#names + 1] = ':t' .. letter .. ':' .. text
     end
   end
   return names
