@@ -35,11 +35,12 @@ async fn the_clock_of_a_redis_steps_and_steps_back() {
     let began = time().await;
     for hours in [1, -2] {
         redis.step_clock(hours * 3_600_000);
-        let off = time().await.as_secs().cast_signed() - began.as_secs().cast_signed();
-        assert!((0..60).contains(&(off - hours * 3600)), "{off} s");
+        // Valkey 9 tells the time of its last round of events, which may be before the step.
+        let off = async || time().await.as_secs().cast_signed() - began.as_secs().cast_signed();
+        assert_eventually!((0..60).contains(&(off().await - hours * 3600)));
     }
     redis.step_clock(0);
-    assert!(time().await - began < Duration::from_secs(60));
+    assert_eventually!(time().await.abs_diff(began) < Duration::from_secs(60));
 }
 
 #[tokio::test]

@@ -53,7 +53,9 @@ fn broken(index: &Index, job: &Job, items: &[Item], verdict: &mut Verdict) -> Op
 /// Whether Redis had no memory for chunks during the job's life: then, and only then, they may be dropped.
 fn may_drop(index: &Index, job: &Job) -> bool {
     let (Some(first), Some(last)) = (job.runs.first(), job.runs.last()) else { return false };
-    index.faults_between(first.began, last.end(), |fault| fault == Fault::OutOfMemory) > 0
+    // A worker that could not reach Redis still has chunks to tell after the provider's end.
+    let over = last.end().max(job.first_end().unwrap_or_default());
+    index.faults_between(first.began, over, |fault| fault == Fault::OutOfMemory) > 0
 }
 
 /// The last attempt's chunks are the result, for whoever read to the end.

@@ -281,7 +281,11 @@ fn a_reader_gets_every_chunk_once_and_in_order() {
     one(&[Item::Truncated]).breaks(Rule::Chunks);
     one(&[Item::Done("completed".into()), chunk(1, 1, "a ")]).breaks(Rule::Chunks);
     one(&[chunk(1, 1, "x "), Item::Attempt(2), chunk(2, 1, "a "), chunk(2, 2, "run1 ")]).passes();
-    one(&[Item::Truncated, chunk(1, 3, "w1 ")]).fault(Fault::OutOfMemory, 25, 26).passes();
+    let truncated = || one(&[Item::Truncated, chunk(1, 3, "w1 ")]);
+    truncated().fault(Fault::OutOfMemory, 25, 26).passes();
+    // Before the job's end was seen, though the provider had said all.
+    truncated().fault(Fault::OutOfMemory, 42, 43).passes();
+    truncated().fault(Fault::OutOfMemory, 46, 47).breaks(Rule::Chunks);
 }
 
 #[test]
