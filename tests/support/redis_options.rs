@@ -59,7 +59,7 @@ impl RedisOptions {
         self
     }
 
-    /// Nobody may come without a name but as this user (a line of an ACL file), and [`ADMIN`].
+    /// Nobody may come without a name but as this user (a line of an ACL file), and the one that the tests use.
     #[must_use]
     pub fn only_user(mut self, line: &str) -> Self {
         self.users =
