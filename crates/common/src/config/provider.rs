@@ -115,9 +115,7 @@ impl ProviderConfig {
         from.finish(mistakes);
         Some(Self { kind: kind?, models, request_timeout, weight, batch_size, breaker, limits, wake })
     }
-}
 
-impl ProviderConfig {
     /// Where its server is, in one form for all ways to write it: providers of one address share a server. None of a simulated
     /// one.
     pub fn server(&self) -> Option<String> {
@@ -229,6 +227,9 @@ fn check_url(text: &str) -> Result<(), &'static str> {
     if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
         return Err("must be a URL without query, fragment and spaces");
     }
+    if rest.split(['/', '?', '#']).next().is_some_and(|authority| authority.contains('@')) {
+        return Err("must not hold credentials: name a variable in api_key_env");
+    }
     if rest.starts_with(['/', ':']) {
         return Err("names no host");
     }
@@ -237,9 +238,6 @@ fn check_url(text: &str) -> Result<(), &'static str> {
         ParseError::InvalidPort => "names no valid port",
         _ => "is no valid URL",
     })?;
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err("must not hold credentials: name a variable in api_key_env");
-    }
     if url.port() == Some(0) {
         return Err("names no valid port");
     }
@@ -258,6 +256,25 @@ mod tests {
     fn server(base_url: &str) -> String {
         let http = HttpProvider { base_url: base_url.to_owned(), api_key_env: None };
         ProviderConfig::plain(ProviderKind::OpenAi(http)).server().unwrap()
+    }
+
+    #[test]
+    fn an_address_names_a_host_and_holds_no_credentials() {
+        for good in ["http://h", "https://h:1/v1", "http://[::1]:8080", "http://h/a@b"] {
+            assert_eq!(check_base_url(good), Ok(()), "{good}");
+        }
+        for (bad, problem) in [
+            ("http://u:p@h", "credentials"),
+            ("http://@h", "credentials"),
+            ("http:///h", "no host"),
+            ("http://:80", "no host"),
+            ("http://h:0", "port"),
+            ("http://h:70000", "port"),
+            ("http://h h", "spaces"),
+            ("ftp://h", "begin with"),
+        ] {
+            assert!(check_base_url(bad).unwrap_err().contains(problem), "{bad}");
+        }
     }
 
     #[test]
