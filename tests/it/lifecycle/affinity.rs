@@ -167,19 +167,24 @@ async fn of_two_servers_each_runs_a_model_of_its_own_and_the_jobs_go_where_their
     assert!(!two.asked("/api/chat").is_empty(), "b ran beside a");
 }
 
+/// Ten jobs of model `a` in the pool `chat` and ten of `b` in `other`, by turns; no model comes while the other is at work.
+async fn two_pools_never_meet(fleet: &Fleet, stub: &OllamaStub) {
+    let mut ids = Vec::new();
+    for _ in 0..10 {
+        ids.push(fleet.client.submit(&chat_with("hello", &json!({ "model": "a", "pool": "chat" }))).await);
+        ids.push(fleet.client.submit(&chat_with("hello", &json!({ "model": "b", "pool": "other" }))).await);
+    }
+    all_complete(fleet, &ids).await;
+    assert_eq!(stub.conflicts(), 0);
+}
+
 #[tokio::test]
 async fn another_pool_on_the_same_server_keeps_to_its_turns() {
     let stub = OllamaStub::start(ms(200), ms(30)).await;
     let other = "[pools.other]\nproviders = [\"ollama\"]\nlease = \"3s\"\naffinity = \"none\"\n";
     let config = format!("{}\n{other}", on_ollama(&stub, "affinity_max_wait = \"1s\"", MODELS));
     let fleet = FleetOptions::new(config).workers(2).start().await;
-    let mut ids = Vec::new();
-    for _ in 0..10 {
-        ids.push(fleet.client.submit(&chat_with("hello", &json!({ "model": "a", "pool": "chat" }))).await);
-        ids.push(fleet.client.submit(&chat_with("hello", &json!({ "model": "b", "pool": "other" }))).await);
-    }
-    all_complete(&fleet, &ids).await;
-    assert_eq!(stub.conflicts(), 0);
+    two_pools_never_meet(&fleet, &stub).await;
 }
 
 #[tokio::test]
@@ -202,13 +207,7 @@ async fn two_providers_on_one_server_share_its_turns() {
         stub.provider(MODELS).replace("providers.ollama", "providers.second").replace("127.0.0.1", "localhost");
     let other = "[pools.other]\nproviders = [\"second\"]\nlease = \"3s\"\naffinity = \"none\"\n";
     let fleet = FleetOptions::new(format!("{config}\n{second}\n{other}")).workers(2).start().await;
-    let mut ids = Vec::new();
-    for _ in 0..10 {
-        ids.push(fleet.client.submit(&chat_with("hello", &json!({ "model": "a", "pool": "chat" }))).await);
-        ids.push(fleet.client.submit(&chat_with("hello", &json!({ "model": "b", "pool": "other" }))).await);
-    }
-    all_complete(&fleet, &ids).await;
-    assert_eq!(stub.conflicts(), 0);
+    two_pools_never_meet(&fleet, &stub).await;
     let status = fleet.client.get("/api/v1/providers/status").await.json;
     let models = [&status["data"][0]["turn"]["model"], &status["data"][1]["turn"]["model"]];
     assert!(models[0].is_string() && models[0] == models[1], "{status}");
