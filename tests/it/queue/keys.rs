@@ -79,6 +79,16 @@ async fn replace_cancels_the_holder_and_all_that_wait() {
 }
 
 #[tokio::test]
+async fn of_jobs_that_replace_each_other_in_one_call_only_the_last_is_open() {
+    let mut shop = Shop::open().await;
+    shop.add(shop.keyed("k", OnConflict::Queue)).await;
+    let jobs: Vec<NewJob> = (0..3).map(|_| shop.keyed("k", OnConflict::Replace)).collect();
+    shop.queue.enqueue(&shop.shard, Shop::limits(), &jobs).await.unwrap();
+    assert_eq!(shop.queue.audit(&shop.shard, super::shop::LEASE, true).await.unwrap(), [""; 0]);
+    assert_eq!(shop.claim_one("w").await.id, jobs[2].id);
+}
+
+#[tokio::test]
 async fn a_delayed_job_takes_its_key_when_it_is_due() {
     let mut shop = Shop::open().await;
     let later = shop.add(NewJob { delay: Duration::from_secs(10), ..shop.keyed("k", OnConflict::Reject) }).await;

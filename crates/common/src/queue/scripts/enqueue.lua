@@ -34,10 +34,15 @@ local function refusal(id, name, job, wants_worker, pieces)
   end
 end
 
+local opened = batch_of('ZADD', ':open')
 local function accept(id, name, job, facts, input, metadata, stage, service, pieces)
   job[STAGE] = enter_stage(stage)
   if service > 0 then
     enter_service(service)
+  end
+  if job[CONFLICT] == 3 then
+    -- It may end jobs of this very call, and whoever ends them takes them out again later.
+    send(opened)
   end
   if job[RUN_AT] > now then
     schedule(id, job, SCHEDULED, job[RUN_AT])
@@ -55,7 +60,7 @@ local function accept(id, name, job, facts, input, metadata, stage, service, pie
     -- From here on it goes with the record.
     redis.call('PERSIST', base .. ':a:' .. id)
   end
-  defer('ZADD', ':open', '0', id)
+  add(opened, '0', id)
   if job[KEYED] == 1 or service > 0 then
     for _, listing in ipairs(listings(job)) do
       defer('ZADD', listing, '0', id)
