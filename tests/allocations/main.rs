@@ -81,6 +81,7 @@ fn lifecycle(
         verdict: Verdict::Completed(result.clone()),
         provider: Some("p".to_owned()),
         partial: None,
+        chunks: 0,
     });
     let settlements: Vec<_> = settlements.collect();
     let settling = measure(|| settled = runtime.block_on(queue.settle(shard, &settlements)).unwrap().0);

@@ -5,6 +5,7 @@ mod collections;
 mod crowds;
 mod deadlines;
 mod endings;
+mod forgotten;
 mod histories;
 mod keys;
 mod leases;

@@ -42,12 +42,9 @@ async fn all(batches: usize, size: usize, until: Move) -> anyhow::Result<()> {
         // The next claim is made before the last one's jobs are settled, as in a worker.
         let claimed = queue.claim(&shard, &worker, &batch.to_string(), size, LEASE).await?.jobs;
         anyhow::ensure!(claimed.len() == size || batch == batches, "a claim brought {} jobs", claimed.len());
-        let settlements = claimed.into_iter().map(|job| Settlement {
-            held: Held { id: job.id, grant: job.grant },
-            verdict: Verdict::Completed(result.clone()),
-            provider: None,
-            partial: None,
-        });
+        let settlements = claimed
+            .into_iter()
+            .map(|job| Settlement::new(Held { id: job.id, grant: job.grant }, Verdict::Completed(result.clone())));
         let ended = std::mem::replace(&mut running, settlements.collect());
         if until == Move::Settle && !ended.is_empty() {
             queue.settle(&shard, &ended).await?;

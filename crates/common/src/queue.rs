@@ -60,7 +60,7 @@ pub use submit::{BodyHash, Limits, NewJob, Reservation, Submitted};
 pub use tallies::{OTHER, Outcomes, Stage, Tallies};
 pub use turn::{Turn, TurnCall, Waiting, Wish};
 pub use upkeep::{Promoted, ReclaimPolicy, Reclaimed};
-pub use work::{Claim, ClaimedJob, Held, Output, Renewal, Settled, Settlement, Taken, Verdict};
+pub use work::{Claim, ClaimedJob, Held, Output, Published, Renewal, Settled, Settlement, Taken, Verdict};
 
 /// How many changes of jobs are announced at the same time.
 const ANNOUNCED_AT_ONCE: usize = 64;

@@ -72,8 +72,8 @@ pub(crate) fn execute(
         let mut reporter = Reporter::new(&station, &outlet, &attempt, &job);
         let work = AssertUnwindSafe(work(&station, &job, &mut reporter, run.as_ref())).catch_unwind();
         let end = watch(work, &station, &attempt, &outlet, job.timeout).await;
+        let ending = judge(end, &station, &attempt, &outlet, &mut reporter, &job).await;
         let provider = reporter.provider();
-        let ending = judge(end, &station, &attempt, &outlet, reporter, &job).await;
         if let Some(run) = run {
             run.end(ending.as_ref(), provider);
         }
@@ -83,15 +83,16 @@ pub(crate) fn execute(
         }
         match ending {
             Some(mut ending) => {
+                if let Ending::Settle(settlement) = &mut ending {
+                    settlement.provider = provider.map(str::to_owned);
+                    settlement.chunks = outlet.last_acknowledged();
+                }
                 if stash::is_large(&station, &ending) {
                     ending = Box::pin(stash::set_aside(&station, &attempt, ending)).await;
                 }
-                if let Ending::Settle(settlement) = &mut ending {
-                    settlement.provider = provider.map(str::to_owned);
-                }
                 let (task, age) = (job.spec.task, job.age);
                 // The settler is gone only with the process.
-                let _ = station.endings.send(Ended { attempt, ending, task, age, slot });
+                let _ = station.endings.send(Ended { attempt, ending, task, age, outlet: Some(outlet), slot });
             }
             None => {
                 metrics::lease_lost(&station.pool.name);
@@ -210,7 +211,7 @@ async fn judge(
     station: &Station,
     attempt: &Attempt,
     outlet: &Outlet,
-    reporter: Reporter<'_>,
+    reporter: &mut Reporter<'_>,
     job: &ClaimedJob,
 ) -> Option<Ending> {
     let (outcome, patience) = match end {
@@ -225,16 +226,20 @@ async fn judge(
     if reporter.streamed() && !flush(station, attempt, outlet, patience).await {
         return None;
     }
+    if outcome.is_some() && outlet.is_cut() {
+        // It came to its end though it was stopped, and readers would miss what came before.
+        return Some(Ending::HandBack);
+    }
     let model = job.spec.model.as_deref();
     let ending = match outcome {
         Some(outcome) => {
             if let Outcome::Done(result) = &outcome {
                 usage::count(station, model, result);
             }
-            let partial = reporter.into_partial(model, &outcome);
+            let partial = reporter.take_partial_of(model, &outcome);
             verdict::of(outcome, &attempt.held, partial, &station.pool.settings.retry)
         }
-        None => verdict::cancelled(&attempt.held, reporter.partial(model)),
+        None => verdict::cancelled(&attempt.held, reporter.take_partial(model)),
     };
     verdict::measure(&station.pool.name, &job.spec.task, &ending, attempt.begun.elapsed());
     Some(ending)

@@ -72,6 +72,7 @@ impl Counted {
             verdict: verdict.clone(),
             provider: Some("p".into()),
             partial: None,
+            chunks: 0,
         });
         let (answers, _) = self.queue.settle(&self.shard, &settlements.collect::<Vec<_>>()).await.unwrap();
         assert!(answers.iter().all(|answer| matches!(answer, Settled::Now(_))), "{answers:?}");

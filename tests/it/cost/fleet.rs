@@ -68,8 +68,14 @@ async fn scripts() -> Scripts {
     names.insert(watch.next().await.name, "enqueue");
     let jobs = counted.claim(1).await;
     names.insert(watch.next().await.name, "claim");
-    let output =
-        Output { held: held(&jobs[0]), phase: None, progress: None, first: 1, chunks: vec![r#"{"seq":1}"#.to_owned()] };
+    let output = Output {
+        held: held(&jobs[0]),
+        phase: None,
+        progress: None,
+        acknowledged: 0,
+        first: 1,
+        chunks: vec![r#"{"seq":1}"#.to_owned()],
+    };
     counted.queue.publish(&counted.shard, 10, &[output]).await.unwrap();
     // Not loaded before: an EVALSHA that fails, then an EVAL.
     names.insert(watch.next().await.name, "publish");

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use overshot_common::job::Status;
-use overshot_common::queue::{Doorbell, Output, Settled};
+use overshot_common::queue::{Doorbell, Output, Published, Settled};
 use redis::AsyncCommands as _;
 
 use super::shop::{LEASE, Shop, done, held, worker_id};
@@ -110,12 +110,13 @@ async fn chunks_are_kept_once_in_order_and_marked_when_an_attempt_starts_anew() 
         held: held(job),
         phase: None,
         progress: None,
+        acknowledged: place - 1,
         first: place,
         chunks: texts.iter().map(|text| format!(r#"{{"text":"{text}"}}"#)).collect(),
     };
     for _ in 0..2 {
         let sent = shop.queue.publish(&shop.shard, 1000, &[output(&first, 1, &["a", "b"])]).await.unwrap();
-        assert_eq!(sent, [true], "sent again after a lost reply");
+        assert_eq!(sent, [Published::Kept], "sent again after a lost reply");
     }
     assert!(shop.get(&first.id).await.first_chunk_at.is_some());
     shop.settle(&first, super::shop::retry_after(Duration::ZERO)).await;
@@ -123,7 +124,7 @@ async fn chunks_are_kept_once_in_order_and_marked_when_an_attempt_starts_anew() 
     let second = shop.claim_one("w").await;
     let outputs = [output(&first, 3, &["zombie"]), output(&second, 1, &["c"])];
     let sent = shop.queue.publish(&shop.shard, 1000, &outputs).await.unwrap();
-    assert_eq!(sent, [false, true], "the old grant publishes nothing");
+    assert_eq!(sent, [Published::Lost, Published::Kept], "the old grant publishes nothing");
     let chunks = shop.queue.chunks(&first.id, None).await.unwrap();
     let seen: Vec<(bool, &str)> = chunks.iter().map(|chunk| (chunk.starts_attempt, chunk.data.as_str())).collect();
     assert_eq!(

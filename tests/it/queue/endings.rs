@@ -50,6 +50,7 @@ async fn what_an_attempt_put_out_stays_through_retry_and_cancel() {
         verdict: retry_after(Duration::from_secs(30)),
         provider: Some("sim".into()),
         partial: Some(raw(r#"{"content":"half","partial":true}"#)),
+        chunks: 0,
     };
     shop.queue.settle(&shop.shard, &[settlement]).await.unwrap();
     shop.queue.cancel(&shop.shard, &[id.local]).await.unwrap();

@@ -123,7 +123,7 @@ impl Shop {
     }
 
     pub(crate) async fn settle_held(&self, held: Held, verdict: Verdict) -> Settled {
-        let settlement = Settlement { held, verdict, provider: None, partial: None };
+        let settlement = Settlement::new(held, verdict);
         let (answers, _) = self.queue.settle(&self.shard, &[settlement]).await.unwrap();
         assert_eq!(answers.len(), 1);
         answers[0]
@@ -132,8 +132,7 @@ impl Shop {
     /// Completes many at once.
     pub(crate) async fn complete(&self, jobs: impl IntoIterator<Item = &ClaimedJob>) -> Vec<Settled> {
         let jobs = jobs.into_iter();
-        let settlements =
-            jobs.map(|job| Settlement { held: held(job), verdict: done(), provider: None, partial: None });
+        let settlements = jobs.map(|job| Settlement::new(held(job), done()));
         self.queue.settle(&self.shard, &settlements.collect::<Vec<_>>()).await.unwrap().0
     }
 

@@ -149,11 +149,8 @@ impl Depth {
 
     async fn settle(&self, jobs: &[ClaimedJob]) -> anyhow::Result<()> {
         let result = RawValue::from_string(r#"{"content":""}"#.to_owned())?;
-        let settlements = jobs.iter().map(|job| Settlement {
-            held: Held { id: job.id.clone(), grant: job.grant.clone() },
-            verdict: Verdict::Completed(result.clone()),
-            provider: None,
-            partial: None,
+        let settlements = jobs.iter().map(|job| {
+            Settlement::new(Held { id: job.id.clone(), grant: job.grant.clone() }, Verdict::Completed(result.clone()))
         });
         self.queue.settle(&self.shard, &settlements.collect::<Vec<_>>()).await?;
         Ok(())

@@ -173,8 +173,14 @@ impl Stage {
         let running = &self.runs[&run];
         let text = text(&running.job, run, seq);
         let chunk = json!({ "seq": seq, "attempt": running.attempt, "text": text, "delta": {} }).to_string();
-        let output =
-            Output { held: running.held.clone(), phase: None, progress: None, first: seq, chunks: vec![chunk] };
+        let output = Output {
+            held: running.held.clone(),
+            phase: None,
+            progress: None,
+            acknowledged: seq - 1,
+            first: seq,
+            chunks: vec![chunk],
+        };
         self.queue.publish(&self.shard, 1000, &[output]).await.unwrap();
     }
 
@@ -185,13 +191,12 @@ impl Stage {
         let (job, held) = (running.job.clone(), running.held.clone());
         let content: String = (1..=2).map(|seq| text(&job, run, seq)).collect();
         let result = RawValue::from_string(json!({ "content": content }).to_string()).unwrap();
-        let settlement =
-            Settlement { held: held.clone(), verdict: End::Completed(result), provider: None, partial: None };
+        let settlement = Settlement::new(held.clone(), End::Completed(result));
         let (answers, _) = self.queue.settle(&self.shard, &[settlement]).await.unwrap();
         let answer = match answers[0] {
             Settled::Now(status) | Settled::Before(status) if status.is_terminal() => Some(Answer::Accepted),
             Settled::Lost => Some(Answer::Fenced),
-            Settled::Now(_) | Settled::Before(_) => None,
+            Settled::Now(_) | Settled::Before(_) | Settled::Behind(_) => None,
         };
         if let Some(answer) = answer {
             self.log(What::Settled { run, answer });

@@ -37,8 +37,9 @@ pub enum Clock {
 }
 
 /// The fragments behind the clock and the way of pub/sub, each below what it uses.
-const LIBRARY: [&str; 8] = [
+const LIBRARY: [&str; 9] = [
     include_str!("scripts/lib/record.lua"),
+    include_str!("scripts/lib/log.lua"),
     include_str!("scripts/lib/enter.lua"),
     include_str!("scripts/lib/end.lua"),
     include_str!("scripts/lib/key.lua"),

@@ -24,6 +24,9 @@ const MARK: &str = "{\"stored\":";
 #[derive(Debug, Serialize, Deserialize)]
 pub struct StoredResult {
     stored: Form,
+    /// How many values stand beside the record for it, at least.
+    #[serde(default)]
+    values: usize,
     /// The result's own member, for the job.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     usage: Option<Box<RawValue>>,
@@ -43,9 +46,9 @@ pub enum Form {
 }
 
 impl StoredResult {
-    /// A result that stands in that form; `usage` is the result's own member.
-    pub fn new(stored: Form, usage: Option<Box<RawValue>>) -> Self {
-        Self { stored, usage, attempts: None }
+    /// A result that stands in that form, in at least so many values; `usage` is the result's own member.
+    pub fn new(stored: Form, values: usize, usage: Option<Box<RawValue>>) -> Self {
+        Self { stored, values, usage, attempts: None }
     }
 
     /// What stands for a result that is kept as text, and its parts under their names.
@@ -57,7 +60,7 @@ impl StoredResult {
         let counted = serde_json::from_str::<Counted>(result.get()).ok();
         let parts = std::iter::zip(0.., result.get().as_bytes().chunks(PART_BYTES));
         let parts: Vec<_> = parts.map(|(number, part)| (Self::part(number), part)).collect();
-        (Self::new(Form::Json(parts.len()), counted.and_then(|counted| counted.usage)), parts)
+        (Self::new(Form::Json(parts.len()), parts.len(), counted.and_then(|counted| counted.usage)), parts)
     }
 
     /// Where the result itself stands.
@@ -68,6 +71,12 @@ impl StoredResult {
     /// Whether a record's result is one that stands elsewhere.
     pub(super) fn is(result: &RawValue) -> bool {
         result.get().starts_with(MARK)
+    }
+
+    /// How many values must stand beside a record for this result of it, at least: 0 for one that stands in the record itself.
+    pub(super) fn values_beside(result: &RawValue) -> usize {
+        let stored = Self::is(result).then(|| serde_json::from_str::<Self>(result.get()).ok());
+        stored.flatten().map_or(0, |stored| stored.values)
     }
 
     /// The name under which a part of [`Form::Json`] is kept.
@@ -146,11 +155,13 @@ mod tests {
     fn what_stands_elsewhere_is_known_by_its_first_bytes() {
         let usage = Some(RawValue::from_string("{\"total_tokens\":3}".to_owned()).unwrap());
         for form in [Form::Json(2), Form::Vectors] {
-            let written = serde_json::value::to_raw_value(&StoredResult::new(form, usage.clone())).unwrap();
+            let written = serde_json::value::to_raw_value(&StoredResult::new(form, 3, usage.clone())).unwrap();
             assert!(StoredResult::is(&written), "{written}");
+            assert_eq!(StoredResult::values_beside(&written), 3);
             assert_eq!(serde_json::from_str::<StoredResult>(written.get()).unwrap().form(), form);
         }
         let result = RawValue::from_string("{\"schema_version\":\"ai.chat_result.v1\"}".to_owned()).unwrap();
         assert!(!StoredResult::is(&result));
+        assert_eq!(StoredResult::values_beside(&result), 0);
     }
 }

@@ -1,6 +1,6 @@
 //! The moves of a worker: claim, renew, publish, settle, hand back, snooze, leave.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::time::Duration;
 
 use redis::{FromRedisValue as _, Value};
@@ -8,7 +8,9 @@ use serde_json::value::RawValue;
 
 use super::error::Error;
 use super::record::{Facts, State, input};
+use super::stash::StoredResult;
 use super::{Queue, ms, parse_id, parts};
+use crate::code::ErrorCode;
 use crate::ids::{Grant, JobId, LocalId, Shard, WorkerId};
 use crate::job::{JobError, JobSpec, Phase, Progress, Status};
 
@@ -25,6 +27,8 @@ pub struct Claim {
 
 /// Values that a claim returns for each job.
 const VALUES_PER_JOB: usize = 4;
+/// Added to the number of the last chunk in a reply of settle.
+const LAST_CHUNK: i64 = 1000;
 
 /// What a claim brought, its jobs not read yet.
 #[derive(Debug)]
@@ -124,6 +128,15 @@ pub struct Settlement {
     pub provider: Option<String>,
     /// What it had put out, where it did not complete: a result with `partial: true`.
     pub partial: Option<Box<RawValue>>,
+    /// The number of the last chunk that was acknowledged, 0 none. A job that completes has it in its log, or does not complete.
+    pub chunks: u64,
+}
+
+impl Settlement {
+    /// Of an attempt without a provider, chunks or a partial result.
+    pub fn new(held: Held, verdict: Verdict) -> Self {
+        Self { held, verdict, provider: None, partial: None, chunks: 0 }
+    }
 }
 
 /// Whether a settle, hand-back or snooze took effect.
@@ -134,6 +147,20 @@ pub enum Settled {
     /// By an earlier send of the same call.
     Before(Status),
     /// Not at all: the grant does not hold any more.
+    Lost,
+    /// Not at all: a failover forgot chunks that were acknowledged, and the log ends with this one. Settles again once the others
+    /// are there.
+    Behind(u64),
+}
+
+/// What became of an attempt's output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Published {
+    /// It is kept and announced.
+    Kept,
+    /// A failover forgot chunks that were acknowledged, and the log ends with this one: nothing was added to it.
+    Behind(u64),
+    /// The grant does not hold any more.
     Lost,
 }
 
@@ -146,6 +173,8 @@ pub struct Output {
     pub phase: Option<Phase>,
     /// How far it is, where that changed.
     pub progress: Option<Progress>,
+    /// The number of the last chunk that was acknowledged, 0 none.
+    pub acknowledged: u64,
     /// The number of the first chunk, from 1 in each attempt.
     pub first: u64,
     /// The chunks' data: JSON objects `{"seq","attempt","text","delta"}`.
@@ -232,9 +261,8 @@ impl Queue {
         Ok((renewals, unlisted))
     }
 
-    /// Keeps and announces what attempts of one shard put out; `true` where the grant still held.
-    /// At most `max_chunks` are kept per job.
-    pub async fn publish(&self, shard: &Shard, max_chunks: u64, outputs: &[Output]) -> Result<Vec<bool>, Error> {
+    /// Keeps and announces what attempts of one shard put out. At most `max_chunks` are kept per job.
+    pub async fn publish(&self, shard: &Shard, max_chunks: u64, outputs: &[Output]) -> Result<Vec<Published>, Error> {
         let reply = self.run(&self.inner.scripts.publish, shard, |command| {
             command.arg(max_chunks);
             for output in outputs {
@@ -244,12 +272,12 @@ impl Queue {
                     Some(progress) => command.arg(to_json(progress)),
                     None => command.arg(""),
                 };
-                command.arg(output.first).arg(output.chunks.len()).arg(&output.chunks);
+                command.arg(output.acknowledged).arg(output.first).arg(output.chunks.len()).arg(&output.chunks);
             }
         });
         let [replies, watched] = parts(reply.await?)?;
         self.announce(shard, watched)?;
-        Ok(Vec::<i64>::from_redis_value(replies)?.into_iter().map(|reply| reply == 1).collect())
+        Ok(Vec::<i64>::from_redis_value(replies)?.into_iter().map(published).collect())
     }
 
     /// Writes what attempts of one shard came to, each judged alone. Also tells when the next retry is due, Unix time in ms.
@@ -259,17 +287,23 @@ impl Queue {
         settlements: &[Settlement],
     ) -> Result<(Vec<Settled>, Option<u64>), Error> {
         let reply = self.run(&self.inner.scripts.settle, shard, |command| {
-            for Settlement { held, verdict, provider, partial } in settlements {
+            let mut how = String::with_capacity(64);
+            for Settlement { held, verdict, provider, partial, chunks } in settlements {
                 let kept = partial.as_deref().map_or("", RawValue::get);
-                let (outcome, delay, error, result) = match verdict {
-                    Verdict::Completed(result) => (1, 0, String::new(), result.get()),
-                    Verdict::Failed(error) => (2, 0, to_json(error), kept),
-                    Verdict::Retry(error, delay) => (3, ms(*delay), to_json(error), kept),
-                    Verdict::Cancelled(error) => (4, 0, to_json(error), kept),
+                let (outcome, delay, values, error, result) = match verdict {
+                    Verdict::Completed(result) => {
+                        let values = StoredResult::values_beside(result);
+                        (1, 0, values, if values > 0 { to_json(&gone()) } else { String::new() }, result.get())
+                    }
+                    Verdict::Failed(error) => (2, 0, 0, to_json(error), kept),
+                    Verdict::Retry(error, delay) => (3, ms(*delay), 0, to_json(error), kept),
+                    Verdict::Cancelled(error) => (4, 0, 0, to_json(error), kept),
                 };
-                let how = format!("{outcome} {delay} {}", provider.as_deref().unwrap_or_default());
+                how.clear();
+                let provider = provider.as_deref().unwrap_or_default();
+                write!(how, "{outcome} {delay} {chunks} {values} {provider}").expect("a String takes all");
                 command.arg(held.id.local.as_str()).arg(held.grant.as_str());
-                command.arg(how).arg(error).arg(result);
+                command.arg(&how).arg(error).arg(result);
             }
         });
         let [replies, watched, next_due] = parts(reply.await?)?;
@@ -354,6 +388,19 @@ fn renewals(value: Value) -> Result<Vec<Renewal>, Error> {
         .collect()
 }
 
+/// Of a job whose result is not beside it any more when it is to complete.
+fn gone() -> JobError {
+    JobError { code: ErrorCode::StorageError, message: "what its result is made of is gone".to_owned() }
+}
+
+fn published(reply: i64) -> Published {
+    match reply {
+        1 => Published::Kept,
+        ..=0 => Published::Behind(reply.unsigned_abs()),
+        _ => Published::Lost,
+    }
+}
+
 fn settled(value: Value) -> Result<Vec<Settled>, Error> {
     let status = |number: i64| {
         let number = u8::try_from(number).ok();
@@ -364,6 +411,7 @@ fn settled(value: Value) -> Result<Vec<Settled>, Error> {
         .into_iter()
         .map(|reply| match reply {
             0 => Ok(Settled::Lost),
+            LAST_CHUNK.. => Ok(Settled::Behind((reply - LAST_CHUNK).unsigned_abs())),
             1.. => status(reply).map(Settled::Now),
             _ => status(reply + 100).map(Settled::Before),
         })

@@ -85,14 +85,15 @@ impl<'a> Reporter<'a> {
         self.seq > 0
     }
 
-    /// What the attempt keeps though it broke off.
-    pub(super) fn partial(self, model: Option<&str>) -> Option<Box<RawValue>> {
-        self.kept.or_else(|| self.partial.into_result(model, self.attempt.begun.elapsed()))
+    /// Takes out what the attempt keeps though it broke off.
+    pub(super) fn take_partial(&mut self, model: Option<&str>) -> Option<Box<RawValue>> {
+        let partial = std::mem::take(&mut self.partial);
+        self.kept.take().or_else(|| partial.into_result(model, self.attempt.begun.elapsed()))
     }
 
     /// The same, where the outcome is not a whole result.
-    pub(super) fn into_partial(self, model: Option<&str>, outcome: &Outcome) -> Option<Box<RawValue>> {
-        if matches!(outcome, Outcome::Done(_)) { None } else { self.partial(model) }
+    pub(super) fn take_partial_of(&mut self, model: Option<&str>, outcome: &Outcome) -> Option<Box<RawValue>> {
+        if matches!(outcome, Outcome::Done(_)) { None } else { self.take_partial(model) }
     }
 }
 

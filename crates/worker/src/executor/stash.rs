@@ -139,7 +139,11 @@ pub(super) async fn set_aside(station: &Station, attempt: &Attempt, ending: Endi
         (Ok(()), Verdict::Completed(_)) => settlement.verdict = Verdict::Completed(stored),
         (Ok(()), _) => settlement.partial = Some(stored),
         (Err(outcome), Verdict::Completed(_)) => {
-            return super::verdict::of(outcome, &attempt.held, None, &station.pool.settings.retry);
+            let mut ending = super::verdict::of(outcome, &attempt.held, None, &station.pool.settings.retry);
+            if let Ending::Settle(retry) = &mut ending {
+                retry.provider = settlement.provider;
+            }
+            return ending;
         }
         (Err(_), _) => settlement.partial = None,
     }

@@ -25,13 +25,13 @@ pub(super) fn of(outcome: Outcome, held: &Held, partial: Option<Box<RawValue>>, 
         },
         Outcome::Snooze { after, error } => return Ending::Snooze(after, error),
     };
-    Ending::Settle(Settlement { held: held.clone(), verdict, provider: None, partial })
+    Ending::Settle(Settlement { partial, ..Settlement::new(held.clone(), verdict) })
 }
 
 /// The ending of an attempt that a caller cancelled.
 pub(super) fn cancelled(held: &Held, partial: Option<Box<RawValue>>) -> Ending {
     let error = JobError { code: ErrorCode::Cancelled, message: "cancelled while it ran".to_owned() };
-    Ending::Settle(Settlement { held: held.clone(), verdict: Verdict::Cancelled(error), provider: None, partial })
+    Ending::Settle(Settlement { partial, ..Settlement::new(held.clone(), Verdict::Cancelled(error)) })
 }
 
 /// Counts the attempt, unless it does not count.

@@ -141,9 +141,9 @@ async fn start(
         metrics::queue_wait(&station.pool.name, job.waited);
         let attempt = station.registry.enter(Held { id: job.id.clone(), grant: job.grant.clone() });
         if !has_slot || shutdown.is_cancelled() || station.in_touch.borrow().is_none() {
-            let (task, age) = (job.spec.task, job.age);
+            let (ending, task, age) = (Ending::HandBack, job.spec.task, job.age);
             // The settler is gone only with the process.
-            let _ = station.endings.send(Ended { attempt, ending: Ending::HandBack, task, age, slot });
+            let _ = station.endings.send(Ended { attempt, ending, task, age, outlet: None, slot });
         } else {
             let run = executor::execute(station.clone(), attempt, job, slot);
             match turns.clone() {

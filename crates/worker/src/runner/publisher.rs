@@ -1,12 +1,15 @@
 //! The publisher of one shard: sends what attempts put out, in order, as it comes.
 //!
 //! One call is in flight at a time, which keeps each attempt's order; what comes meanwhile goes with the next one.
+//!
+//! What was acknowledged is held for a while: a failover may forget it, and then it is sent again before what follows.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use overshot_common::job::{Phase, Progress};
 use overshot_common::metrics;
-use overshot_common::queue::{Error, Output};
+use overshot_common::queue::{Error, Output, Published};
 use tokio::sync::{Semaphore, mpsc};
 
 use super::backoff::Backoff;
@@ -18,6 +21,10 @@ mod tests;
 
 /// Chunks of one attempt that may be under way; then its task waits.
 const ROOM: u32 = 1024;
+/// Most acknowledged chunks of one attempt that are held, and bytes of them: some seconds' worth, while replicas lag by
+/// milliseconds.
+const HELD: usize = 256;
+const BYTES_HELD: usize = 128 << 10;
 /// Most attempts, chunks and bytes of one call.
 const ATTEMPTS_PER_CALL: usize = 64;
 const CHUNKS_PER_CALL: usize = 256;
@@ -40,6 +47,9 @@ struct Buffer {
     /// The number of the first chunk in `chunks`.
     first: u64,
     chunks: Vec<String>,
+    /// How many of them, the first ones, are sent again and have their permits back already.
+    again: usize,
+    sent: Sent,
     /// Whether readers were told what the attempt is at: a phase, or a chunk that says it.
     told: bool,
     /// Whether the publisher knows of it.
@@ -48,9 +58,60 @@ struct Buffer {
     finished: bool,
 }
 
+/// What was acknowledged last.
+#[derive(Debug, Default)]
+struct Sent {
+    /// The number of the last chunk, 0 none.
+    last: u64,
+    /// Without a gap up to the last.
+    chunks: VecDeque<String>,
+    bytes: usize,
+}
+
+impl Sent {
+    fn hold(&mut self, first: u64, chunks: Vec<String>) {
+        if first != self.last + 1 {
+            // Those between were dropped.
+            (self.chunks, self.bytes) = (VecDeque::new(), 0);
+        }
+        self.last = first + chunks.len() as u64 - 1;
+        self.bytes += chunks.iter().map(String::len).sum::<usize>();
+        self.chunks.extend(chunks);
+        while self.chunks.len() > HELD || self.bytes > BYTES_HELD {
+            self.bytes -= self.chunks.pop_front().map_or(0, |chunk| chunk.len());
+        }
+    }
+
+    /// Takes back what comes after `last`, as far as it is held: the number of the first, and the chunks.
+    fn take_back(&mut self, last: u64) -> (u64, Vec<String>) {
+        let forgotten = usize::try_from(self.last.saturating_sub(last)).unwrap_or(usize::MAX);
+        let back = self.chunks.split_off(self.chunks.len().saturating_sub(forgotten));
+        let first = self.last + 1 - back.len() as u64;
+        self.last = last;
+        self.bytes -= back.iter().map(String::len).sum::<usize>();
+        (first, back.into())
+    }
+}
+
 impl Outlet {
     pub(crate) fn new(attempt: Arc<Attempt>) -> Arc<Self> {
         Arc::new(Self { attempt, room: Semaphore::new(ROOM as usize), buffer: Mutex::default() })
+    }
+
+    /// Sends what comes after `last` once more, for an attempt that is over and its outlet closed.
+    pub(crate) fn resend(&self, station: &Station, last: u64) -> Arc<Self> {
+        let mut sent = std::mem::take(&mut self.lock().sent);
+        let (first, chunks) = sent.take_back(last);
+        let outlet = Self::new(self.attempt.clone());
+        outlet.room.forget_permits(chunks.len());
+        outlet.finish();
+        outlet.fill(station, |buffer| (buffer.first, buffer.chunks, buffer.sent) = (first, chunks, sent));
+        outlet
+    }
+
+    /// The number of the last chunk that was acknowledged, 0 none.
+    pub(crate) fn last_acknowledged(&self) -> u64 {
+        self.lock().sent.last
     }
 
     /// Takes a chunk, numbered without gaps from 1, and how far the attempt is; waits while the publisher is far behind.
@@ -105,6 +166,11 @@ impl Outlet {
         self.room.is_closed() || why == Some(Stop::Lost) || (why.is_some() && !self.lock().finished)
     }
 
+    /// Whether nothing more is let out.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.room.is_closed()
+    }
+
     /// Waits until all chunks were acknowledged or dropped. Cancel safe.
     pub(crate) async fn flushed(&self) {
         // Closed is as good: then none is under way that counts.
@@ -143,12 +209,42 @@ impl Outlet {
         buffer.announced = !buffer.chunks.is_empty();
         let (phase, progress) = (buffer.phase.take(), buffer.progress.take());
         let held = self.attempt.held.clone();
-        (Output { held, phase, progress, first, chunks }, buffer.announced)
+        (Output { held, phase, progress, acknowledged: buffer.sent.last, first, chunks }, buffer.announced)
+    }
+
+    /// Holds what was acknowledged, and makes room for as much.
+    fn acknowledged(&self, output: Output) {
+        self.make_room(output.chunks.len());
+        if !output.chunks.is_empty() {
+            self.lock().sent.hold(output.first, output.chunks);
+        }
     }
 
     /// Makes room for as many chunks as were sent or dropped.
     fn make_room(&self, chunks: usize) {
-        self.room.add_permits(chunks);
+        let again = {
+            let mut buffer = self.lock();
+            let again = buffer.again.min(chunks);
+            buffer.again -= again;
+            again
+        };
+        self.room.add_permits(chunks - again);
+    }
+
+    /// Puts back what was not published because Redis forgot what comes after `last`, and that before it.
+    fn rewind(self: &Arc<Self>, station: &Station, output: Output, last: u64) {
+        self.fill(station, |buffer| {
+            // Under the lock: once it is cut, nothing is taken away again.
+            if self.is_cut() {
+                return;
+            }
+            let (first, mut chunks) = buffer.sent.take_back(last);
+            buffer.again += chunks.len();
+            buffer.first = if chunks.is_empty() { output.first } else { first };
+            chunks.extend(output.chunks);
+            chunks.append(&mut buffer.chunks);
+            buffer.chunks = chunks;
+        });
     }
 
     fn lock(&self) -> MutexGuard<'_, Buffer> {
@@ -200,7 +296,7 @@ impl Call {
         let max_chunks = u64::from(station.pool.settings.max_chunks);
         while !self.outputs.is_empty() {
             match station.queue.publish(&station.shard, max_chunks, &self.outputs).await {
-                Ok(held) => return self.acknowledged(station, &held),
+                Ok(published) => return self.acknowledged(station, &published),
                 Err(Error::Unavailable(_)) => {
                     backoff.wait().await;
                     self.keep_only_running();
@@ -213,19 +309,23 @@ impl Call {
         }
     }
 
-    fn acknowledged(self, station: &Station, held: &[bool]) {
-        let mut published = 0;
-        for ((outlet, output), held) in self.outlets.iter().zip(&self.outputs).zip(held) {
-            if *held {
-                published += output.chunks.len() as u64;
-                outlet.make_room(output.chunks.len());
-            } else {
-                outlet.attempt.stop(Stop::Lost);
-                outlet.close();
+    fn acknowledged(self, station: &Station, published: &[Published]) {
+        let mut chunks = 0;
+        for ((outlet, output), published) in self.outlets.into_iter().zip(self.outputs).zip(published) {
+            match published {
+                Published::Kept => {
+                    chunks += output.chunks.len() as u64;
+                    outlet.acknowledged(output);
+                }
+                Published::Behind(last) => outlet.rewind(station, output, *last),
+                Published::Lost => {
+                    outlet.attempt.stop(Stop::Lost);
+                    outlet.close();
+                }
             }
         }
-        if published > 0 {
-            metrics::chunks_published(&station.pool.name, published);
+        if chunks > 0 {
+            metrics::chunks_published(&station.pool.name, chunks);
         }
     }
 
@@ -236,9 +336,13 @@ impl Call {
         metrics::chunks_dropped(&station.pool.name, self.chunks as u64);
     }
 
-    /// Leaves out attempts that stopped before their end or closed their outlet meanwhile.
+    /// Leaves out attempts that stopped before their end or closed their outlet meanwhile. Nothing may follow what is left out.
     fn keep_only_running(&mut self) {
         let both = self.outlets.drain(..).zip(self.outputs.drain(..));
-        (self.outlets, self.outputs) = both.filter(|(outlet, _)| !outlet.is_moot()).unzip();
+        let (moot, running): (Vec<_>, Vec<_>) = both.partition(|(outlet, _)| outlet.is_moot());
+        for (outlet, _) in moot {
+            outlet.close();
+        }
+        (self.outlets, self.outputs) = running.into_iter().unzip();
     }
 }

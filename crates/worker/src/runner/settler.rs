@@ -17,6 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::Instant;
 
 use super::backoff::Backoff;
+use super::publisher::Outlet;
 use super::registry::Attempt;
 use super::station::Station;
 
@@ -37,6 +38,8 @@ pub(crate) struct Ended {
     /// For the metrics: the job's task, and how long before this attempt it was accepted.
     pub(crate) task: String,
     pub(crate) age: Duration,
+    /// What readers were sent last, should Redis forget it; none, of an attempt that never began.
+    pub(crate) outlet: Option<Arc<Outlet>>,
     /// Freed when the outcome is written, or given up.
     pub(crate) slot: OwnedSemaphorePermit,
 }
@@ -55,6 +58,7 @@ pub(crate) enum Ending {
 /// Settles until all who may send something are gone and everything is written or given up.
 pub(crate) async fn run(station: Arc<Station>, mut inbox: mpsc::UnboundedReceiver<Ended>) {
     let (mut gathered, mut calls) = (Gathered::default(), FuturesUnordered::new());
+    let mut resent = FuturesUnordered::new();
     loop {
         tokio::select! {
             ended = inbox.recv() => match ended {
@@ -66,10 +70,15 @@ pub(crate) async fn run(station: Arc<Station>, mut inbox: mpsc::UnboundedReceive
                         gathered.push(ended);
                     }
                 }
-                None if gathered.is_empty() && calls.is_empty() => return,
-                None => drop(calls.next().await),
+                None if gathered.is_empty() && calls.is_empty() && resent.is_empty() => return,
+                None => tokio::select! {
+                    Some(behind) = calls.next() => resent.extend(resend_all(&station, behind)),
+                    Some(ended) = resent.next() => gathered.push(ended),
+                    else => {}
+                },
             },
-            Some(()) = calls.next() => {}
+            Some(behind) = calls.next() => resent.extend(resend_all(&station, behind)),
+            Some(ended) = resent.next() => gathered.push(ended),
         }
         while !gathered.is_empty() && (calls.is_empty() || (calls.len() < CALLS && gathered.is_full())) {
             calls.push(settle(&station, gathered.take()));
@@ -77,13 +86,30 @@ pub(crate) async fn run(station: Arc<Station>, mut inbox: mpsc::UnboundedReceive
     }
 }
 
-/// Writes one batch, again until it is acknowledged or the lease is over.
-async fn settle(station: &Station, batch: Batch) {
+/// Sends again what readers were sent last, for attempts whose outcome cannot be written without.
+fn resend_all(station: &Station, behind: Vec<(Ended, u64)>) -> impl Iterator<Item = impl Future<Output = Ended>> {
+    behind.into_iter().map(move |(ended, last)| resend(station, ended, last))
+}
+
+async fn resend(station: &Station, mut ended: Ended, last: u64) -> Ended {
+    let outlet = ended.outlet.map(|outlet| outlet.resend(station, last));
+    if let (Some(outlet), Ending::Settle(settlement)) = (&outlet, &mut ended.ending) {
+        // Longer than this the outcome itself would not be tried to be written. What is not sent by then is dropped.
+        let _ = tokio::time::timeout(station.pool.settings.lease, outlet.flushed()).await;
+        outlet.close();
+        settlement.chunks = outlet.last_acknowledged();
+    }
+    Ended { outlet, ..ended }
+}
+
+/// Writes one batch, again until it is acknowledged or the lease is over; tells of what was not written because the log of
+/// its chunks ends with that one.
+async fn settle(station: &Station, batch: Batch) -> Vec<(Ended, u64)> {
     let (mut backoff, begun) = (Backoff::new(), Instant::now());
-    let mut batches = VecDeque::from([batch]);
+    let (mut batches, mut behind) = (VecDeque::from([batch]), Vec::new());
     while let Some(batch) = batches.pop_front() {
         match call(station, &batch).await {
-            Ok(answers) => acknowledged(station, batch, &answers),
+            Ok(answers) => behind.extend(acknowledged(station, batch, &answers)),
             // One of them may be what Redis refuses: each is judged alone then.
             Err(error) if batch.len() > 1 && !error.is_transient() => batches.extend(batch.split()),
             Err(error) if station.lease_is_over(begun) => abandoned(station, batch, &error),
@@ -93,6 +119,7 @@ async fn settle(station: &Station, batch: Batch) {
             }
         }
     }
+    behind
 }
 
 async fn call(station: &Station, batch: &Batch) -> Result<Vec<Settled>, Error> {
@@ -110,7 +137,7 @@ async fn call(station: &Station, batch: &Batch) -> Result<Vec<Settled>, Error> {
     Ok(answers)
 }
 
-fn acknowledged(station: &Station, batch: Batch, answers: &[Settled]) {
+fn acknowledged(station: &Station, batch: Batch, answers: &[Settled]) -> Vec<(Ended, u64)> {
     let (pool, now) = (&station.pool.name, Instant::now());
     for (place, ended) in batch.receipts().iter().enumerate() {
         metrics::settled(pool, now - ended.since);
@@ -121,10 +148,12 @@ fn acknowledged(station: &Station, batch: Batch, answers: &[Settled]) {
             }
             Some(Settled::Now(_)) => runs_again(pool, &batch, place),
             Some(Settled::Lost) => metrics::lease_lost(pool),
-            Some(Settled::Before(_)) | None => {}
+            Some(Settled::Before(_) | Settled::Behind(_)) | None => {}
         }
     }
+    let (batch, behind) = batch.without_behind(answers);
     release(station, batch);
+    behind
 }
 
 fn runs_again(pool: &PoolName, batch: &Batch, place: usize) {

@@ -237,8 +237,8 @@ impl<'a> Work<'a> {
                 return Ok(RawValue::from_string(result).expect("its parts are JSON"));
             }
         }
-        self.leave(&manifest, stash).await?;
-        Ok(to_raw_value(&StoredResult::new(Form::Vectors, usage)).expect("JSON always serializes"))
+        let values = self.leave(&manifest, stash).await?;
+        Ok(to_raw_value(&StoredResult::new(Form::Vectors, values, usage)).expect("JSON always serializes"))
     }
 
     /// Reads back what earlier attempts stashed.
@@ -265,8 +265,8 @@ impl<'a> Work<'a> {
         out
     }
 
-    /// Leaves all that the API needs to write the result.
-    async fn leave(&self, manifest: &Manifest, stash: &mut impl Stash) -> Result<(), Outcome> {
+    /// Leaves all that the API needs to write the result; tells how many values stand there for it, at least.
+    async fn leave(&self, manifest: &Manifest, stash: &mut impl Stash) -> Result<usize, Outcome> {
         let held = self.held.iter().filter(|(key, _)| !self.stashed.contains(*key));
         let vectors: Vec<(&[u8], &[u8])> = held.map(|(key, vector)| (&key[..], &vector[..])).collect();
         if !vectors.is_empty() {
@@ -276,7 +276,8 @@ impl<'a> Work<'a> {
         for (number, (keys, items)) in pages {
             stash.put(&[(page_name(number).as_bytes(), &Page::encode(keys, items))], None).await?;
         }
-        stash.put(&[(Manifest::NAME.as_bytes(), &to_json(manifest))], None).await
+        stash.put(&[(Manifest::NAME.as_bytes(), &to_json(manifest))], None).await?;
+        Ok(self.stashed.len() + vectors.len() + self.keys.len().div_ceil(PAGE) + 1)
     }
 }
 

@@ -1,7 +1,9 @@
 -- publish: keeps and announces what running attempts put out, and notes how far they are.
 -- ARGV[1] most chunks kept per job
--- Then per item: id, grant, phase (0 unchanged), progress (JSON or ''), number of the first chunk, count, then as many chunks (JSON)
--- Returns one reply per item: 1 published, 3 the grant does not hold
+-- Then per item: id, grant, phase (0 unchanged), progress (JSON or ''), number of the last chunk that was acknowledged, number of
+--   the first one here, count, then as many chunks (JSON)
+-- Returns one reply per item: 1 published; 3 the grant does not hold; -n, the log ends with chunk n, before what was
+--   acknowledged, and nothing was added to it
 -- Atomic because a worker that lost its grant must not add to what readers see.
 local function note(id, job, phase, progress)
   if progress ~= '' then
@@ -45,22 +47,28 @@ end
 
 local replies, i = {}, 2
 while i < #ARGV do
-  local id, grant, total = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 5])
+  local id, grant, total = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 6])
   local job = load_state(id)
   if job and job[STATUS] == RUNNING and job[GRANT] == grant then
     note(id, job, tonumber(ARGV[i + 2]), ARGV[i + 3])
-    local chunks = {}
-    for place = 1, total do
-      chunks[place] = ARGV[i + 5 + place]
+    local acknowledged = tonumber(ARGV[i + 4])
+    local last = total > 0 and acknowledged > 0 and last_chunk(id, grant) or acknowledged
+    if last < acknowledged then
+      replies[#replies + 1] = -last
+    else
+      local chunks = {}
+      for place = 1, total do
+        chunks[place] = ARGV[i + 6 + place]
+      end
+      local failed = total > 0 and publish(id, job, tonumber(ARGV[i + 5]), chunks)
+      if failed then
+        return failed
+      end
+      replies[#replies + 1] = 1
     end
-    local failed = total > 0 and publish(id, job, tonumber(ARGV[i + 4]), chunks)
-    if failed then
-      return failed
-    end
-    replies[#replies + 1] = 1
   else
     replies[#replies + 1] = 3
   end
-  i = i + 6 + total
+  i = i + 7 + total
 end
 return { replies, watched(touched) }

@@ -1,9 +1,10 @@
 -- settle: writes what running attempts came to, each judged alone. At most 2000 a call.
 -- ARGV per item: id, grant, how (below), error (JSON or ''), result (JSON or '')
---   how: outcome (1 completed, 2 failed, 3 retry, 4 cancelled), delay before the retry (ms), provider that ran it, or nothing,
---   with spaces between
+--   how: outcome (1 completed, 2 failed, 3 retry, 4 cancelled), delay before the retry (ms), number of the last chunk that was
+--   acknowledged, how many values stand beside the record at least, provider that ran it, or nothing, with spaces between.
+--   A completed one has an error as well, where values stand beside it: that of the retry which it is when they do not.
 -- Returns { reply per item, watched ids, next due time or 0 }: the status settled to; the status less 100, settled before under
---   this grant; 0, the grant does not hold
+--   this grant; 0, the grant does not hold; 1000 and n, the log of chunks ends with chunk n: nothing was settled
 -- Atomic because the reaper may give the job to another worker between check and write.
 local replies, next_due = {}, 0
 -- What completed in the usual way, filed at the end: Lua passes some 8000 arguments, of which a job takes two.
@@ -13,17 +14,34 @@ local FEW = 8
 -- Each `how` read once: those of a call are few.
 local hows = {}
 local function read_how(how)
-  local read = { string.match(how, '^(%d) (%d+) (.*)$') }
+  local read = { string.match(how, '^(%d) (%d+) (%d+) (%d+) (.*)$') }
   hows[how] = read
   return read
 end
 
-local function settle(id, state, grant, outcome, delay, err, result, provider)
+-- The reply for a run whose last chunks are not there, though they were acknowledged; nil, they are.
+local LAST_CHUNK = 1000
+local function behind(id, grant, chunks)
+  local last = chunks > 0 and last_chunk(id, grant) or chunks
+  return last < chunks and LAST_CHUNK + last or nil
+end
+
+local function settle(id, state, grant, outcome, delay, chunks, values, err, result, provider)
   local job = parse(state)
   if job[GRANT] ~= grant then
     return 0
   elseif job[STATUS] ~= RUNNING then
     return job[STATUS] - 100
+  end
+  if outcome == '1' then
+    local reply = behind(id, grant, tonumber(chunks))
+    if reply then
+      return reply
+    elseif values ~= '0' and redis.call('HLEN', base .. ':v:' .. id) < tonumber(values) then
+      outcome, delay, result = '3', '0', ''
+    else
+      err = ''
+    end
   end
   if outcome == '3' or job[KEYED] == 1 then
     load_facts(id, job)
@@ -61,14 +79,18 @@ local function settle(id, state, grant, outcome, delay, err, result, provider)
 end
 
 -- Ends a job as most end: completed, without crash, cancel or concurrency key. False where it is not such a job.
-local function complete(id, name, state, grant, result, provider)
+local function complete(id, name, state, grant, chunks, values, result, provider)
   local status, lane, _, _, in_exp, _, chunked, keyed = string.byte(state, 1, 8)
-  if status ~= RUNNING or in_exp + keyed > 0 or string.byte(state, AT_CRASHES + 1) > 0 or string.sub(state, AT_CANCEL, AT_COMPLETED - 1) ~= NO_TIME then
+  if status ~= RUNNING or in_exp + keyed > 0 or values ~= '0' or string.byte(state, AT_CRASHES + 1) > 0 or string.sub(state, AT_CANCEL, AT_COMPLETED - 1) ~= NO_TIME then
     return false
   end
   local ticket, held, worker = struct.unpack('sss', state, AT_TEXTS)
   if held ~= grant then
     return false
+  end
+  local reply = chunks ~= '0' and behind(id, grant, tonumber(chunks))
+  if reply then
+    return reply
   end
   local stage = string.sub(state, AT_STAGE, AT_STAGE)
   local new = string.char(DONE) .. string.sub(state, 2, 3) .. '\0\0\0' .. string.sub(state, 7, AT_UPDATED - 1) .. now_packed .. string.sub(state, AT_STARTED, AT_COMPLETED - 1)
@@ -93,11 +115,11 @@ end
 
 for i = 1, #ARGV, 5 do
   local id, grant, how, err, result = unpack(ARGV, i, i + 4)
-  local outcome, delay, provider = unpack(hows[how] or read_how(how))
+  local outcome, delay, chunks, values, provider = unpack(hows[how] or read_how(how))
   local name = RECORD .. id
   local state = redis.call('HGET', name, 's')
-  replies[(i + 4) / 5] = not state and 0 or outcome == '1' and complete(id, name, state, grant, result, provider)
-    or settle(id, state, grant, outcome, delay, err, result, provider)
+  replies[(i + 4) / 5] = not state and 0 or outcome == '1' and complete(id, name, state, grant, chunks, values, result, provider)
+    or settle(id, state, grant, outcome, delay, chunks, values, err, result, provider)
 end
 
 -- Ids are `<ms>-<sequence>`; the first part has thirteen digits until 2286.

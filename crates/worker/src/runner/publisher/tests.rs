@@ -70,7 +70,7 @@ async fn a_flush_ends_with_the_last_acknowledged_chunk() {
     assert!(tokio::time::timeout(std::time::Duration::from_secs(1), outlet.flushed()).await.is_err());
     let mut call = Call::default();
     call.add(inboxes.outlets.try_recv().unwrap(), &station);
-    call.acknowledged(&station, &[true]);
+    call.acknowledged(&station, &[Published::Kept]);
     outlet.flushed().await;
 }
 
@@ -81,7 +81,7 @@ async fn a_publish_that_finds_the_grant_lost_stops_the_attempt() {
     fill(&outlet, &station, 1..=1).await;
     let mut call = Call::default();
     call.add(inboxes.outlets.try_recv().unwrap(), &station);
-    call.acknowledged(&station, &[false]);
+    call.acknowledged(&station, &[Published::Lost]);
     assert_eq!(outlet.attempt.asked_to_stop(), Some(Stop::Lost));
     outlet.flushed().await;
 }
@@ -103,4 +103,95 @@ async fn an_outage_drops_what_unfinished_attempts_put_out_and_keeps_what_finishe
     call.keep_only_running();
     assert_eq!(call.outlets.len(), 1);
     assert!(Arc::ptr_eq(&call.outlets[0], &finished));
+}
+
+/// The chunks of one call, by number.
+fn taken(outlet: &Outlet) -> (u64, u64, Vec<String>) {
+    let (output, _) = outlet.take(100, usize::MAX);
+    (output.acknowledged, output.first, output.chunks)
+}
+
+fn texts(numbers: std::ops::RangeInclusive<u64>) -> Vec<String> {
+    numbers.map(|number| format!("chunk {number}")).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_redis_forgot_is_sent_again_before_what_follows_and_a_flush_waits_for_it() {
+    let (station, mut inboxes) = unconnected("", "");
+    let outlet = outlet(&station);
+    fill(&outlet, &station, 1..=4).await;
+    let mut call = Call::default();
+    call.add(inboxes.outlets.try_recv().unwrap(), &station);
+    call.acknowledged(&station, &[Published::Kept]);
+    fill(&outlet, &station, 5..=5).await;
+    let mut call = Call::default();
+    call.add(inboxes.outlets.try_recv().unwrap(), &station);
+    fill(&outlet, &station, 6..=6).await;
+    call.acknowledged(&station, &[Published::Behind(1)]);
+    let mut call = Call::default();
+    call.add(inboxes.outlets.try_recv().unwrap(), &station);
+    let output = &call.outputs[0];
+    assert_eq!((output.acknowledged, output.first, &output.chunks), (1, 2, &texts(2..=6)));
+    assert!(tokio::time::timeout(std::time::Duration::from_secs(1), outlet.flushed()).await.is_err());
+    call.acknowledged(&station, &[Published::Kept]);
+    outlet.flushed().await;
+    assert_eq!(outlet.room.available_permits(), ROOM as usize, "what was sent twice makes room once");
+    assert_eq!(outlet.last_acknowledged(), 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_redis_forgot_of_an_attempt_that_is_over_is_sent_again() {
+    let (station, mut inboxes) = unconnected("", "");
+    let outlet = outlet(&station);
+    outlet.lock().sent.hold(1, texts(1..=9));
+    outlet.close();
+    let again = outlet.resend(&station, 7);
+    assert!(tokio::time::timeout(std::time::Duration::from_secs(1), again.flushed()).await.is_err());
+    let mut call = Call::default();
+    call.add(inboxes.outlets.try_recv().unwrap(), &station);
+    let output = &call.outputs[0];
+    assert_eq!((output.acknowledged, output.first, &output.chunks), (7, 8, &texts(8..=9)));
+    call.acknowledged(&station, &[Published::Kept]);
+    again.flushed().await;
+    assert_eq!(again.last_acknowledged(), 9);
+}
+
+#[tokio::test]
+async fn nothing_follows_what_an_outage_dropped() {
+    let (station, mut inboxes) = unconnected("", "");
+    let outlet = outlet(&station);
+    fill(&outlet, &station, 1..=1).await;
+    let mut call = Call::default();
+    call.add(inboxes.outlets.try_recv().unwrap(), &station);
+    outlet.attempt.stop(Stop::HandBack);
+    call.keep_only_running();
+    fill(&outlet, &station, 2..=2).await;
+    assert_eq!(taken(&outlet).2, [""; 0]);
+    assert!(outlet.is_cut());
+}
+
+#[tokio::test]
+async fn an_outlet_that_was_closed_takes_nothing_back() {
+    let (station, mut inboxes) = unconnected("", "");
+    let outlet = outlet(&station);
+    fill(&outlet, &station, 1..=2).await;
+    let mut call = Call::default();
+    call.add(inboxes.outlets.try_recv().unwrap(), &station);
+    outlet.close();
+    call.acknowledged(&station, &[Published::Behind(0)]);
+    assert_eq!(taken(&outlet), (0, 3, Vec::new()));
+}
+
+#[test]
+fn of_what_was_acknowledged_the_last_is_held_without_a_gap_and_within_limits() {
+    let mut sent = Sent::default();
+    sent.hold(1, texts(1..=300));
+    assert_eq!((sent.last, sent.chunks.len(), sent.chunks[0].as_str()), (300, HELD, "chunk 45"));
+    // Chunks 301 to 305 were dropped: what is held must follow on what is asked for.
+    sent.hold(306, texts(306..=308));
+    assert_eq!(sent.take_back(306), (307, texts(307..=308)));
+    assert_eq!((sent.last, sent.bytes), (306, "chunk 306".len()));
+    sent.hold(307, vec!["x".repeat(BYTES_HELD + 1)]);
+    assert_eq!((sent.last, sent.chunks.len(), sent.bytes), (307, 0, 0));
+    assert_eq!(sent.take_back(300), (308, Vec::new()), "nothing of it is held any more");
 }

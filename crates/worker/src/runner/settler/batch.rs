@@ -1,7 +1,9 @@
 //! What the settler sends in one call.
 
 use super::{Arc, Attempt, OwnedSemaphorePermit};
-use super::{Duration, Ended, Ending, ErrorCode, Held, Instant, JobError, Settlement, VecDeque, Verdict};
+use super::{
+    Duration, Ended, Ending, ErrorCode, Held, Instant, JobError, Outlet, Settled, Settlement, VecDeque, Verdict,
+};
 
 /// Most outcomes and bytes of one call.
 const ITEMS: usize = 100;
@@ -13,6 +15,7 @@ pub(super) struct Receipt {
     pub(super) attempt: Arc<Attempt>,
     pub(super) task: String,
     pub(super) age: Duration,
+    pub(super) outlet: Option<Arc<Outlet>>,
     /// When the settler got it.
     pub(super) since: Instant,
     pub(super) slot: OwnedSemaphorePermit,
@@ -53,6 +56,25 @@ impl Batch {
             // They end a job only where a caller asked for its end.
             Self::HandBack(..) | Self::Snooze(..) => Some(ErrorCode::Cancelled),
         }
+    }
+
+    /// Takes out what was not settled because the log of its chunks ends too soon, with the number of its last one.
+    pub(super) fn without_behind(self, answers: &[Settled]) -> (Self, Vec<(Ended, u64)>) {
+        let Self::Settle(settlements, receipts) = self else { return (self, Vec::new()) };
+        if !answers.iter().any(|answer| matches!(answer, Settled::Behind(_))) {
+            return (Self::Settle(settlements, receipts), Vec::new());
+        }
+        let (mut done, mut behind) = ((Vec::new(), Vec::new()), Vec::new());
+        for ((settlement, receipt), answer) in settlements.into_iter().zip(receipts).zip(answers) {
+            if let Settled::Behind(last) = answer {
+                let (Receipt { attempt, task, age, outlet, slot, .. }, ending) = (receipt, Ending::Settle(settlement));
+                behind.push((Ended { attempt, ending, task, age, outlet, slot }, *last));
+            } else {
+                done.0.push(settlement);
+                done.1.push(receipt);
+            }
+        }
+        (Self::Settle(done.0, done.1), behind)
     }
 
     /// The same outcomes, each in a call of its own.
@@ -109,9 +131,9 @@ impl Gathered {
             let Some((since, ended)) = self.waiting.pop_front() else { break };
             size += bytes(&ended);
             self.bytes -= bytes(&ended);
-            let Ended { attempt, ending, task, age, slot } = ended;
+            let Ended { attempt, ending, task, age, outlet, slot } = ended;
             let name = attempt.held.clone();
-            receipts.push(Receipt { attempt, task, age, since, slot });
+            receipts.push(Receipt { attempt, task, age, outlet, since, slot });
             match ending {
                 Ending::Settle(settlement) => settlements.push(settlement),
                 Ending::HandBack => held.push(name),

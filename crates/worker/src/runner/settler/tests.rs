@@ -10,13 +10,13 @@ fn ended(station: &Station, make: impl FnOnce(Held) -> Ending) -> Ended {
     let held = held(station);
     let attempt = station.registry.enter(held.clone());
     let slot = station.pool.slots.clone().try_acquire_owned().unwrap();
-    Ended { attempt, ending: make(held), task: "chat".to_owned(), age: Duration::ZERO, slot }
+    Ended { attempt, ending: make(held), task: "chat".to_owned(), age: Duration::ZERO, outlet: None, slot }
 }
 
 fn completed(size: usize) -> impl FnOnce(Held) -> Ending {
     move |held| {
         let result = RawValue::from_string(format!("\"{}\"", "x".repeat(size))).unwrap();
-        Ending::Settle(Settlement { held, verdict: Verdict::Completed(result), provider: None, partial: None })
+        Ending::Settle(Settlement::new(held, Verdict::Completed(result)))
     }
 }
 

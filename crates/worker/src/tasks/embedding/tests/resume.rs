@@ -85,6 +85,8 @@ async fn a_large_result_is_left_where_its_vectors_are() {
         let Outcome::Done(result) = attempt(&texts, size, &mut recorder).await else { panic!("it completes") };
         let stored: StoredResult = serde_json::from_str(result.get()).unwrap();
         assert_eq!(stored.form(), Form::Vectors);
+        // The vectors, one page and the manifest.
+        assert!(result.get().contains(r#""values":102"#), "{result}");
         let manifest: Manifest = serde_json::from_slice(&recorder.stash[b"manifest".as_slice()]).unwrap();
         assert_eq!((manifest.count, manifest.dimensions), (100, 2));
         assert_eq!(recorder.stash.keys().filter(|name| name.len() == 16).count(), 100);
