@@ -1,7 +1,7 @@
 //! The real programs as processes, with their logs kept.
 
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -28,7 +28,7 @@ impl Program {
     }
 
     /// Its file.
-    fn path(self) -> PathBuf {
+    pub fn path(self) -> PathBuf {
         built(self.name())
     }
 }
@@ -57,7 +57,12 @@ pub struct Process {
 impl Process {
     /// Starts `program` with these arguments and these variables only.
     pub fn start(program: Program, args: &[&str], env: &[(String, String)]) -> Self {
-        let mut command = Command::new(program.path());
+        Self::start_as(program, &program.path(), args, env)
+    }
+
+    /// Starts what stands in for `program`.
+    pub fn start_as(program: Program, file: &Path, args: &[&str], env: &[(String, String)]) -> Self {
+        let mut command = Command::new(file);
         command.args(args).env_clear().envs(env.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{}: {error}", program.name()));

@@ -3,6 +3,7 @@
 //! `OVERSHOT_TEST_REDIS_SERVER` names another program than `redis-server`: `scripts/test-matrix`.
 
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,10 @@ use tempfile::TempDir;
 use crate::redis_options::{ADMIN, RedisOptions};
 use crate::stepped_clock::SteppedClock;
 use crate::{PATIENCE, assert_eventually};
+
+/// Where Redis keeps its AOF below its folder, and where a copy of that is set aside.
+const AOF_DIR: &str = "appendonlydir";
+const COPY_DIR: &str = "copy";
 
 /// A running redis-server. By default with AOF every second, no save points, and a unix socket only.
 #[derive(Debug)]
@@ -123,6 +128,19 @@ impl RedisServer {
         }
     }
 
+    /// Sets a copy of its files aside, as they are on the disk now: with AOF, what it has answered to is in it.
+    pub fn keep_copy(&self) {
+        copy(&self.dir.path().join(AOF_DIR), &self.dir.path().join(COPY_DIR));
+    }
+
+    /// Starts it on the files of the last [`RedisServer::keep_copy`]: what was written since is forgotten, as by a failover
+    /// to a replica that lags.
+    pub async fn restart_from_copy(&mut self) {
+        self.kill();
+        copy(&self.dir.path().join(COPY_DIR), &self.dir.path().join(AOF_DIR));
+        self.restart().await;
+    }
+
     /// A connection that waits long enough for a busy machine.
     pub async fn connection(&self) -> MultiplexedConnection {
         self.try_connect().await.expect("the test's Redis runs")
@@ -207,6 +225,16 @@ impl RedisServer {
 impl Drop for RedisServer {
     fn drop(&mut self) {
         self.kill();
+    }
+}
+
+/// Replaces a folder of plain files by another.
+fn copy(from: &Path, to: &Path) {
+    // The first time there is none.
+    let _ = std::fs::remove_dir_all(to);
+    std::fs::create_dir(to).expect("a folder of our own");
+    for file in std::fs::read_dir(from).expect("redis-server has made it").map(|file| file.expect("it can be listed")) {
+        std::fs::copy(file.path(), to.join(file.file_name())).expect("it can be read");
     }
 }
 

@@ -25,7 +25,7 @@ pub enum Rule {
     OneEnd,
     /// 4: no run that begins after the end, or after a cancel, was acknowledged.
     RunAfterEnd,
-    /// 5: two runs of a job overlap only where a fault explains it, and the loser is fenced.
+    /// 5: two runs of a job overlap only where a fault explains it, and not for long; the loser is fenced.
     Overlap,
     /// 6: jobs of one concurrency key never overlap, outside of faults.
     KeyOverlap,
@@ -126,7 +126,7 @@ pub fn check(history: &History, allowance: Allowance) -> Verdict {
     for event in &history.events {
         match &event.what {
             What::Leftover { what, count } => verdict.add(Rule::Leftover, None, format!("{count} in {what}")),
-            What::Mended { count, what } if *count > 0 && !index.has_reason_to_mend() => {
+            What::Mended { count, what } if *count > 0 && !index.has_reason_to_mend(what) => {
                 verdict.add(Rule::Leftover, None, format!("the audit had to mend {count}: {what}"));
             }
             What::Panicked { line } => verdict.add(Rule::Unexpected, None, format!("a panic: {line}")),

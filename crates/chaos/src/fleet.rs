@@ -1,5 +1,6 @@
 //! The fleet under test: one Redis, APIs and workers as processes, each behind a proxy of its own.
 
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -63,6 +64,7 @@ pub struct Slot {
     /// What lies between it and Redis.
     pub proxy: Arc<ChaosProxy>,
     program: Program,
+    file: PathBuf,
     env: Vec<(String, String)>,
 }
 
@@ -98,11 +100,11 @@ pub struct Fleet {
 
 impl Fleet {
     /// Starts everything and waits until the APIs are ready. Redis syncs every write to its disk, so that killing it loses
-    /// nothing.
+    /// nothing. `without` names a guard that the programs are to lack.
     ///
     /// # Errors
     /// When a port or a folder cannot be had.
-    pub async fn start(log: Arc<Log>, apis: usize, workers: usize) -> anyhow::Result<Self> {
+    pub async fn start(log: Arc<Log>, apis: usize, workers: usize, without: Option<&str>) -> anyhow::Result<Self> {
         let redis = RedisServer::options().tcp().durable().steps_clock().start().await;
         let provider = Provider::start(Arc::clone(&log)).await?;
         let dir = tempfile::Builder::new().prefix("overshot-chaos-").tempdir()?;
@@ -111,12 +113,12 @@ impl Fleet {
         let path = path.to_string_lossy().into_owned();
         let (mut api_slots, mut worker_slots, mut clients) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..apis {
-            let mut slot = slot(Program::Api, &redis, &path).await;
+            let mut slot = slot(Program::Api, without, &redis, &path).await;
             clients.push(Client::new(&slot.process.address().await, None));
             api_slots.push(slot);
         }
         for _ in 0..workers {
-            worker_slots.push(slot(Program::Worker, &redis, &path).await);
+            worker_slots.push(slot(Program::Worker, without, &redis, &path).await);
         }
         let endpoints = Endpoints(Arc::new(Mutex::new(clients)));
         let fleet = Self { apis: api_slots, workers: worker_slots, endpoints, provider, log, _dir: dir, redis };
@@ -135,7 +137,7 @@ impl Fleet {
         };
         slot.process.kill();
         note_log(&slot.process, &self.log);
-        slot.process = start(slot.program, &slot.env);
+        slot.process = start(slot.program, &slot.file, &slot.env);
         if program == Program::Api {
             let client = Client::new(&slot.process.address().await, None);
             self.endpoints.0.lock().expect("no holder of this lock can panic")[place] = client;
@@ -155,7 +157,7 @@ impl Fleet {
     }
 }
 
-async fn slot(program: Program, redis: &RedisServer, config: &str) -> Slot {
+async fn slot(program: Program, without: Option<&str>, redis: &RedisServer, config: &str) -> Slot {
     let proxy = Arc::new(ChaosProxy::start(redis).await);
     let env = [
         ("OVERSHOT_REDIS_URL", proxy.url()),
@@ -164,12 +166,17 @@ async fn slot(program: Program, redis: &RedisServer, config: &str) -> Slot {
         ("OVERSHOT_WORKER_HTTP_ADDR", "127.0.0.1:0".to_owned()),
         ("OVERSHOT_LOG", "warn,overshot_api=info,overshot_worker=info".to_owned()),
     ];
-    let env = env.map(|(name, value)| (name.to_owned(), value)).to_vec();
-    Slot { process: start(program, &env), proxy, program, env }
+    let mut env = env.map(|(name, value)| (name.to_owned(), value)).to_vec();
+    let mut file = program.path();
+    if let Some(guard) = without {
+        env.push(("OVERSHOT_SABOTAGE".to_owned(), guard.to_owned()));
+        file = support::built(&program.name().replace("overshot-", "examples/unguarded-"));
+    }
+    Slot { process: start(program, &file, &env), proxy, program, file, env }
 }
 
-fn start(program: Program, env: &[(String, String)]) -> Process {
-    let mut process = Process::start(program, &[], env);
+fn start(program: Program, file: &Path, env: &[(String, String)]) -> Process {
+    let mut process = Process::start_as(program, file, &[], env);
     // What breaks here is broken on purpose; panics are looked for below.
     process.allow_error("");
     process

@@ -90,9 +90,9 @@ impl<'a> Nemesis<'a> {
             | Fault::ClientKill
             | Fault::DeleteConsumer
             | Fault::ClockStep
+            | Fault::Failover
             | Fault::OutOfMemory => self.break_redis(kind).await?,
-            // tests/drill.rs makes the one; nobody makes the other.
-            Fault::Failover | Fault::MachineStall => {}
+            Fault::MachineStall => {}
         }
         self.log.record(What::FaultEnded { fault });
         Ok(())

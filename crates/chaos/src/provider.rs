@@ -1,6 +1,6 @@
 //! A model server whose answers name the job and the run, so that a result tells which run made it.
 //!
-//! A prompt is an order: `<job> words=<n> pace=<ms> fails=<n>`. The answer is `<job> run<n> w1 w2 …`.
+//! A prompt is an order: `<job> words=<n> silent=<ms> pace=<ms> fails=<n>`. The answer is `<job> run<n> w1 w2 …`.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -38,6 +38,8 @@ pub struct Order {
     pub job: Name,
     /// How many words to answer.
     pub words: u64,
+    /// Pause before the first, in ms.
+    pub silent: u64,
     /// Pause before each, in ms.
     pub pace: u64,
     /// How many runs fail first.
@@ -47,14 +49,16 @@ pub struct Order {
 impl Order {
     /// As a prompt.
     pub fn prompt(&self) -> String {
-        format!("{} words={} pace={} fails={}", self.job, self.words, self.pace, self.fails)
+        let Self { job, words, silent, pace, fails } = self;
+        format!("{job} words={words} silent={silent} pace={pace} fails={fails}")
     }
 
     fn parse(prompt: &str) -> Option<Self> {
         let mut words = prompt.split(' ');
         let job = words.next()?.into();
         let mut number = |name: &str| words.next()?.strip_prefix(name)?.strip_prefix('=')?.parse().ok();
-        Some(Self { job, words: number("words")?, pace: number("pace")?, fails: number("fails")? })
+        let (words, silent) = (number("words")?, number("silent")?);
+        Some(Self { job, words, silent, pace: number("pace")?, fails: number("fails")? })
     }
 }
 
@@ -158,9 +162,9 @@ fn stream_words(health: watch::Receiver<Health>, order: &Order, running: Running
     let mut events: Vec<String> = words.map(|word| chunk(&json!({ "content": word }), None)).collect();
     events.push(chunk(&json!({}), Some("stop")));
     events.push("[DONE]".to_owned());
-    let state = (events.into_iter(), Some(running));
+    let state = (events.into_iter(), Some(running), order.silent);
     let pace = order.pace;
-    let body = stream::unfold(state, move |(mut events, mut running)| {
+    let body = stream::unfold(state, move |(mut events, mut running, silent)| {
         let mut health = health.clone();
         async move {
             let event = events.next()?;
@@ -172,16 +176,16 @@ fn stream_words(health: watch::Receiver<Health>, order: &Order, running: Running
             } else if events.len() > 1 {
                 let factor = if *health.borrow() == Health::Slow { 8 } else { 1 };
                 tokio::select! {
-                    () = tokio::time::sleep(Duration::from_millis(pace * factor)) => {}
+                    () = tokio::time::sleep(Duration::from_millis(silent + pace * factor)) => {}
                     _ = health.wait_for(|health| *health == Health::Down) => {
                         if let Some(running) = &mut running {
                             running.how = RunEnd::Failed;
                         }
-                        return Some((Err(std::io::Error::other("down")), (Vec::new().into_iter(), running)));
+                        return Some((Err(std::io::Error::other("down")), (Vec::new().into_iter(), running, 0)));
                     }
                 }
             }
-            Some((Ok(Bytes::from(format!("data: {event}\n\n"))), (events, running)))
+            Some((Ok(Bytes::from(format!("data: {event}\n\n"))), (events, running, 0)))
         }
     });
     let response = Response::builder().header("content-type", "text/event-stream");
@@ -200,7 +204,7 @@ mod tests {
 
     #[test]
     fn an_order_is_read_back_from_its_prompt() {
-        let order = Order { job: "j1".into(), words: 3, pace: 20, fails: u64::MAX };
+        let order = Order { job: "j1".into(), words: 3, silent: 7, pace: 20, fails: u64::MAX };
         assert_eq!(Order::parse(&order.prompt()), Some(order));
         assert_eq!(Order::parse("hello"), None);
     }

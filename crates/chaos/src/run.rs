@@ -30,6 +30,8 @@ pub struct Options {
     pub faults: Vec<Fault>,
     /// How long the fleet may take to work off what it has, once all is whole.
     pub drain: Duration,
+    /// The guard that the programs are to lack, by its name in the feature `sabotage`: the run should not hold then.
+    pub without: Option<&'static str>,
     /// Whether to wait until the retention of all jobs is over, some time after the drain, and to look what is left.
     pub forget: bool,
 }
@@ -44,6 +46,7 @@ impl Default for Options {
             clients: 4,
             faults: Fault::MADE.to_vec(),
             drain: Duration::from_secs(60),
+            without: None,
             forget: false,
         }
     }
@@ -74,7 +77,7 @@ pub fn allowance() -> Allowance {
 /// When the fleet does not start, or does not answer after all faults are over.
 pub async fn run(options: &Options) -> anyhow::Result<Outcome> {
     let log = Arc::new(Log::default());
-    let mut fleet = Fleet::start(Arc::clone(&log), options.apis, options.workers).await?;
+    let mut fleet = Fleet::start(Arc::clone(&log), options.apis, options.workers, options.without).await?;
     let stalls = tokio::spawn(note_stalls(Arc::clone(&log)));
     let end = Instant::now() + options.time;
     let before = Holding::look(&fleet).await?;

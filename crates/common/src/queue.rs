@@ -84,13 +84,13 @@ impl Queue {
     ///
     /// `patience` bounds every call, tries and reconnects included.
     pub fn open(url: &str, patience: Duration) -> Result<Self, Error> {
-        Self::with_clock(url, patience, Clock::Redis)
+        Self::with_clock(url, patience, Clock::of_program())
     }
 
     /// As [`Queue::open`], on the Redis of a configuration, with its certificates.
     pub fn of(config: &Config, patience: Duration) -> Result<Self, Error> {
         let address = link::Address::parse(config.redis_url.expose())?.with(&config.redis_tls)?;
-        Self::at(address, patience, Clock::Redis)
+        Self::at(address, patience, Clock::of_program())
     }
 
     /// A queue whose scripts read the given clock.

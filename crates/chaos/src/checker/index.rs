@@ -179,9 +179,23 @@ impl Index {
         self.windows.iter().filter(touches).count()
     }
 
-    /// Whether something was taken out of the streams by hand.
-    pub fn has_reason_to_mend(&self) -> bool {
+    /// Whether all that was mended, as the audit names it, comes from entries that were taken out of the streams by hand.
+    pub fn has_reason_to_mend(&self, what: &str) -> bool {
+        const OF_ENTRIES: [&str; 2] = ["waiting job without an entry", "entry without its job"];
+        let of_entries = |one: &str| OF_ENTRIES.iter().any(|kind| one.starts_with(kind));
         self.windows.iter().any(|window| window.kind == Fault::DeleteConsumer)
+            && what.trim_matches('"').split(", ").all(of_entries)
+    }
+
+    /// Until when a worker that was silent as another began its job may go on with that: it finds out within half of the
+    /// grace, unless the next fault comes at once.
+    pub fn zombies_end(&self, other_began: u64) -> u64 {
+        let silencing = self.windows.iter().filter(|window| window.kind.silences_worker());
+        let silent_until = silencing.fold(0, |until: u64, window| {
+            let goes_on = window.began <= other_began.max(until.saturating_add(self.allowance.slack));
+            if goes_on { until.max(window.ended) } else { until }
+        });
+        silent_until.saturating_add(self.allowance.grace / 2)
     }
 }
 

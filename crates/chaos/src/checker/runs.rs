@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::index::{Index, Job, Run};
 use super::{Rule, Verdict};
-use crate::log::{Answer, Name, Op, Outcome, RunEnd};
+use crate::log::{Answer, Fault, Name, Op, Outcome, RunEnd};
 
 pub(super) fn check(index: &Index, verdict: &mut Verdict) {
     let mut by_key: BTreeMap<&str, Vec<(&Name, &Run)>> = BTreeMap::new();
@@ -60,11 +60,16 @@ fn no_overlap(index: &Index, name: &Name, job: &Job, verdict: &mut Verdict) {
                     format!("runs {} and {} were both accepted: the loser was not fenced", first.run, second.run);
                 verdict.add(Rule::Overlap, Some(name), text);
             }
-            if overlap(index, first, second).is_none() {
-                continue;
-            }
-            if index.is_explained(first.began, second.began) {
+            let Some(length) = overlap(index, first, second) else { continue };
+            // Either may be the one that was given up.
+            let over = second.began.saturating_add(length).min(second.end());
+            let is_explained = index.is_explained(first.began, second.began);
+            if is_explained && over <= index.zombies_end(second.began) {
                 verdict.explained += 1;
+            } else if is_explained {
+                let text =
+                    format!("runs {} and {} both went on until {over}, long after the fault", first.run, second.run);
+                verdict.add(Rule::Overlap, Some(name), text);
             } else {
                 let text = format!("run {} began at {} while run {} went on", second.run, second.began, first.run);
                 verdict.add(Rule::Overlap, Some(name), text);
@@ -109,7 +114,12 @@ fn attempts(index: &Index, name: &Name, job: &Job, verdict: &mut Verdict) {
     if job.may_have(Op::Retry) {
         return;
     }
-    let failed = job.runs.iter().filter(|run| matches!(run.ended, Some((_, RunEnd::Failed)))).count();
+    let counts = |run: &&Run| match run.ended {
+        // A failover forgets failures with everything else.
+        Some((at, RunEnd::Failed)) => index.faults_between(at, at, |fault| fault == Fault::Failover) == 0,
+        _ => false,
+    };
+    let failed = job.runs.iter().filter(counts).count();
     let last = job.runs.last().map_or(u64::MAX, |run| run.began);
     let excused = index.faults_between(first.began, last, |_| true);
     if failed as u64 > job.plan.max_attempts + excused as u64 {
@@ -124,7 +134,7 @@ fn not_before_due(index: &Index, name: &Name, job: &Job, verdict: &mut Verdict) 
     let due = submitted + job.plan.delay;
     // Redis counts whole milliseconds, and so does the log.
     if let Some(run) = job.runs.first().filter(|run| run.began + 2 < due) {
-        let stepped = index.faults_between(submitted, run.began, |fault| fault == crate::log::Fault::ClockStep) > 0;
+        let stepped = index.faults_between(submitted, run.began, |fault| fault == Fault::ClockStep) > 0;
         if !stepped {
             verdict.add(Rule::BeforeDue, Some(name), format!("run {} began {} ms early", run.run, due - run.began));
         }

@@ -210,6 +210,18 @@ fn runs_of_one_job_overlap_only_beside_a_fault_of_a_worker() {
 }
 
 #[test]
+fn a_worker_that_was_silent_gives_up_soon_after() {
+    let two = |until| {
+        let story = Story::default().submitted(10, "a").run(1, "a", 20, until, RunEnd::Answered);
+        story.run(2, "a", 50, 400, RunEnd::Answered).last("a", done("a", 2)).fault(Fault::StopWorker, 30, 100)
+    };
+    two(150).passes();
+    two(151).breaks(Rule::Overlap);
+    two(151).fault(Fault::StopWorker, 105, 110).passes();
+    two(151).fault(Fault::StopWorker, 120, 140).breaks(Rule::Overlap);
+}
+
+#[test]
 fn a_run_that_was_dropped_a_moment_ago_overlaps_nothing() {
     let story = |second| {
         let story = Story::default().submitted(10, "a").run(1, "a", 20, 40, RunEnd::Dropped);
@@ -259,6 +271,8 @@ fn a_job_fails_no_more_often_than_it_may() {
     failing(4).breaks(Rule::Attempts);
     failing(4).fault(Fault::KillWorker, 30, 30).passes();
     failing(5).fault(Fault::KillWorker, 30, 30).breaks(Rule::Attempts);
+    // What a failover forgot counts for nothing.
+    failing(5).fault(Fault::Failover, 10, 51).passes();
 }
 
 #[test]
@@ -300,8 +314,12 @@ fn what_a_reader_got_is_the_result() {
 #[test]
 fn after_the_drain_nothing_is_left_over() {
     good().add(9100, What::Leftover { what: "leases".into(), count: 1 }).breaks(Rule::Leftover);
-    good().add(9100, What::Mended { count: 1, what: "a job".to_owned() }).breaks(Rule::Leftover);
-    good().add(9100, What::Mended { count: 1, what: "a job".to_owned() }).fault(Fault::DeleteConsumer, 20, 21).passes();
+    let mended = |what: &str| good().add(9100, What::Mended { count: 1, what: format!("\"{what}\"") });
+    let entries = "waiting job without an entry a, entry without its job b";
+    mended(entries).breaks(Rule::Leftover);
+    mended(entries).fault(Fault::DeleteConsumer, 20, 21).passes();
+    let more = format!("{entries}, ended job among the open ones c");
+    mended(&more).fault(Fault::DeleteConsumer, 20, 21).breaks(Rule::Leftover);
     good().add(9100, What::Panicked { line: "thread panicked at".into() }).breaks(Rule::Unexpected);
 }
 

@@ -51,6 +51,7 @@ impl Fault {
         Self::ProviderDown,
         Self::RollingDrain,
         Self::ClockStep,
+        Self::Failover,
     ];
 
     /// For the report.
@@ -76,7 +77,7 @@ impl Fault {
             Self::ProviderDown => "provider down",
             Self::RollingDrain => "rolling drain",
             Self::ClockStep => "Redis' clock steps, and back",
-            Self::Failover => "failover to a replica that lags",
+            Self::Failover => "failover to a copy that lags",
             Self::MachineStall => "this machine stood still",
         }
     }

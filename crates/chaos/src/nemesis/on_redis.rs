@@ -1,5 +1,7 @@
 //! Faults of Redis itself.
 
+use std::time::Duration;
+
 use rand::RngExt as _;
 use redis::Value;
 use tokio::time::sleep;
@@ -47,6 +49,7 @@ impl Nemesis<'_> {
                 self.fleet.redis.step_clock(0);
             }
             Fault::DeleteConsumer => self.delete_consumers().await?,
+            Fault::Failover => self.fail_over().await,
             Fault::OutOfMemory => {
                 let time = self.ms(200..2500);
                 // Less than it uses already.
@@ -57,6 +60,26 @@ impl Nemesis<'_> {
             _ => {}
         }
         Ok(())
+    }
+
+    /// The primary dies, and who takes over has heard nothing for the last moment. The APIs are cut off for that long: what
+    /// clients were told is then on both, as `durability = "replica"` has it, and only what workers did since is forgotten.
+    async fn fail_over(&mut self) {
+        // Time for what Redis has read to be written, and for its answers to be lost.
+        const SETTLE: Duration = Duration::from_millis(100);
+        let (lag, gap) = (self.ms(50..1500), self.ms(0..1000));
+        for api in &self.fleet.apis {
+            api.proxy.refuse();
+        }
+        sleep(SETTLE).await;
+        self.fleet.redis.keep_copy();
+        sleep(lag).await;
+        self.fleet.redis.kill();
+        sleep(gap).await;
+        self.fleet.redis.restart_from_copy().await;
+        for api in &self.fleet.apis {
+            api.proxy.pass();
+        }
     }
 
     /// Of every lane one consumer, with whatever is pending for it.

@@ -45,12 +45,17 @@ const MANY_ATTEMPTS: u64 = 60;
 
 /// Draws a job.
 pub fn sketch(random: &mut StdRng, job: &Name) -> Sketch {
-    let mut order = Order { job: job.clone(), words: random.random_range(1..6), pace: 5, fails: 0 };
+    let mut order = Order { job: job.clone(), words: random.random_range(1..6), silent: 0, pace: 5, fails: 0 };
     let mut plan = Plan { max_attempts: MANY_ATTEMPTS, ..Plan::default() };
     let mut more = json!({});
     let (mut readers, mut cancel_after, mut runs_again) = (false, None, false);
     match random.random_range(0..100) {
-        0..30 => plan.kind = "short",
+        0..28 => plan.kind = "short",
+        28..30 => {
+            // Nothing is heard of it before its end.
+            (plan.kind, order.silent) = ("silent", 15_000);
+            more["stream"] = false.into();
+        }
         30..38 => {
             // Longer than the lease: it must not run twice for that.
             (plan.kind, order.words, order.pace) = ("long", random.random_range(20..60), 100);

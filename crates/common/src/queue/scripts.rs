@@ -34,6 +34,28 @@ pub enum Clock {
     /// As `Test`, and a guard is missing.
     #[cfg(feature = "sabotage")]
     Sabotaged(Sabotage),
+    /// As `Redis`, and a guard is missing.
+    #[cfg(feature = "sabotage")]
+    RedisSabotaged(Sabotage),
+}
+
+impl Clock {
+    /// The clock of a program that is not a test: Redis' own.
+    pub(super) fn of_program() -> Self {
+        #[cfg(feature = "sabotage")]
+        if let Some(sabotage) = Sabotage::of_program() {
+            return Self::RedisSabotaged(sabotage);
+        }
+        Self::Redis
+    }
+
+    #[cfg(feature = "sabotage")]
+    fn sabotage(self) -> Option<Sabotage> {
+        match self {
+            Self::Sabotaged(sabotage) | Self::RedisSabotaged(sabotage) => Some(sabotage),
+            Self::Redis | Self::Test => None,
+        }
+    }
 }
 
 /// The fragments behind the clock and the way of pub/sub, each below what it uses.
@@ -133,6 +155,8 @@ fn library(clock: Clock, sharded_pubsub: bool) -> Library {
         Clock::Test => include_str!("scripts/lib/test_clock.lua"),
         #[cfg(feature = "sabotage")]
         Clock::Sabotaged(_) => include_str!("scripts/lib/test_clock.lua"),
+        #[cfg(feature = "sabotage")]
+        Clock::RedisSabotaged(_) => include_str!("scripts/lib/clock.lua"),
     };
     let pubsub = match sharded_pubsub {
         true => include_str!("scripts/lib/sharded_pubsub.lua"),
@@ -140,17 +164,15 @@ fn library(clock: Clock, sharded_pubsub: bool) -> Library {
     };
     let source = [&[time, pubsub], LIBRARY.as_slice()].concat().concat();
     #[cfg(feature = "sabotage")]
-    let source = if let Clock::Sabotaged(sabotage) = clock { sabotage.apply("*", source) } else { source };
+    let source = if let Some(sabotage) = clock.sabotage() { sabotage.apply("*", source) } else { source };
     Library::new(&source)
 }
 
 impl Script {
+    #[cfg_attr(not(feature = "sabotage"), expect(unused_variables, reason = "the clock tells which guard is missing"))]
     fn new(name: &'static str, flags: &str, clock: Clock, library: &Library, body: &str) -> Self {
-        let body = match clock {
-            #[cfg(feature = "sabotage")]
-            Clock::Sabotaged(sabotage) => &sabotage.apply(name, body.to_owned()),
-            _ => body,
-        };
+        #[cfg(feature = "sabotage")]
+        let body = &clock.sabotage().map_or_else(|| body.to_owned(), |sabotage| sabotage.apply(name, body.to_owned()));
         let source = format!("#!lua flags={flags}\n{}", library.assemble(body));
         let sha = sha1_hex(&source);
         Self { name, source, sha }

@@ -233,6 +233,10 @@ impl<'a> Watch<'a> {
 
     /// Stops every attempt when Redis has not acknowledged for so long that another worker may be given the jobs.
     async fn stop_when_silent(&self) {
+        #[cfg(feature = "sabotage")]
+        if overshot_common::queue::Sabotage::of_program().is_some_and(overshot_common::queue::Sabotage::workers_go_on) {
+            return std::future::pending().await;
+        }
         // Nothing runs before the first acknowledgement.
         self.acknowledged.notified().await;
         loop {

@@ -1,7 +1,7 @@
 //! Guards taken out of the scripts, one at a time, so that a test sees that their absence is noticed.
 //!
-//! Only with the feature `sabotage`, which no program has. An edit that does not find its text panics: whoever changes a
-//! guard changes it here as well.
+//! Only with the feature `sabotage`, which no program has but the examples of the chaos crate. An edit that does not find
+//! its text panics: whoever changes a guard changes it here as well.
 
 /// A guard that is missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +35,22 @@ impl Sabotage {
         Self::NoWatermark,
         Self::RenewalByAnyone,
     ];
+
+    /// The one that this process was started with, by its name in `OVERSHOT_SABOTAGE`.
+    ///
+    /// # Panics
+    /// When there is no such guard: a run without the sabotage that was asked for proves nothing.
+    pub fn of_program() -> Option<Self> {
+        let name = std::env::var("OVERSHOT_SABOTAGE").ok()?;
+        let found = Self::ALL.iter().find(|sabotage| format!("{sabotage:?}") == name);
+        Some(*found.unwrap_or_else(|| panic!("OVERSHOT_SABOTAGE: no guard is called {name:?}")))
+    }
+
+    /// Whether a worker goes on with jobs that it lost: it stops before the guard in Redis has to act, so who wants to see
+    /// what that one is for takes both out.
+    pub fn workers_go_on(self) -> bool {
+        matches!(self, Self::NoFencing | Self::RenewalByAnyone)
+    }
 
     fn edits(self) -> &'static [Edit] {
         match self {
