@@ -239,11 +239,17 @@ impl Outlet {
                 return;
             }
             let (first, mut chunks) = buffer.sent.take_back(last);
+            if first + chunks.len() as u64 != output.first {
+                // Those between were dropped, and numbers in the buffer have no gap.
+                chunks.clear();
+            }
             buffer.again += chunks.len();
-            buffer.first = if chunks.is_empty() { output.first } else { first };
+            // Behind what came back of the same call already: an attempt may stand in it twice.
+            let place = usize::try_from(output.first.saturating_sub(buffer.first)).unwrap_or(usize::MAX);
+            buffer.first = buffer.first.min(output.first - chunks.len() as u64);
             chunks.extend(output.chunks);
-            chunks.append(&mut buffer.chunks);
-            buffer.chunks = chunks;
+            let place = place.min(buffer.chunks.len());
+            buffer.chunks.splice(place..place, chunks);
         });
     }
 

@@ -139,6 +139,42 @@ async fn what_redis_forgot_is_sent_again_before_what_follows_and_a_flush_waits_f
     assert_eq!(outlet.last_acknowledged(), 6);
 }
 
+#[tokio::test]
+async fn what_redis_forgot_comes_back_in_order_where_one_call_carried_an_attempt_twice() {
+    let (station, mut inboxes) = unconnected("", "");
+    let outlet = outlet(&station);
+    outlet.lock().sent.hold(1, texts(1..=4));
+    let mut call = Call::default();
+    for number in 5..=6 {
+        fill(&outlet, &station, number..=number).await;
+        call.add(inboxes.outlets.try_recv().unwrap(), &station);
+    }
+    fill(&outlet, &station, 7..=7).await;
+    call.acknowledged(&station, &[Published::Behind(2), Published::Behind(2)]);
+    assert_eq!(taken(&outlet), (2, 3, texts(3..=7)));
+    outlet.make_room(5);
+    assert_eq!(outlet.room.available_permits(), ROOM as usize);
+}
+
+#[tokio::test]
+async fn chunks_after_some_that_were_dropped_keep_their_numbers_when_redis_forgot_more() {
+    let (station, mut inboxes) = unconnected("", "");
+    let outlet = outlet(&station);
+    outlet.lock().sent.hold(1, texts(1..=4));
+    fill(&outlet, &station, 5..=6).await;
+    let mut call = Call::default();
+    call.add(inboxes.outlets.try_recv().unwrap(), &station);
+    call.dropped(&station);
+    fill(&outlet, &station, 7..=7).await;
+    let mut call = Call::default();
+    call.add(inboxes.outlets.try_recv().unwrap(), &station);
+    fill(&outlet, &station, 8..=8).await;
+    call.acknowledged(&station, &[Published::Behind(2)]);
+    assert_eq!(taken(&outlet), (2, 7, texts(7..=8)));
+    outlet.make_room(2);
+    assert_eq!(outlet.room.available_permits(), ROOM as usize);
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_redis_forgot_of_an_attempt_that_is_over_is_sent_again() {
     let (station, mut inboxes) = unconnected("", "");
