@@ -80,6 +80,21 @@ async fn a_log_that_a_failover_forgot_whole_begins_anew_with_its_first_chunk() {
 }
 
 #[tokio::test]
+async fn chunks_that_were_deleted_by_hand_are_not_waited_for() {
+    let mut shop = Shop::open().await;
+    let id = shop.add(shop.job()).await;
+    let job = shop.claim_one("w").await;
+    assert_eq!(publish(&shop, output(&job, 0, 1..=2)).await, Published::Kept);
+    let key = shop.key(&format!("c:{}", id.local));
+    let trimmed: usize = shop.redis.xtrim(&key, redis::streams::StreamMaxlen::Equals(0)).await.unwrap();
+    assert_eq!(trimmed, 2);
+    // Redis takes no chunk with their numbers a second time.
+    assert_eq!(publish(&shop, output(&job, 2, 3..=3)).await, Published::Kept);
+    let (): () = shop.redis.xtrim(&key, redis::streams::StreamMaxlen::Equals(0)).await.unwrap();
+    assert_eq!(complete(&shop, &job, done(), 3).await, Settled::Now(Status::Completed));
+}
+
+#[tokio::test]
 async fn chunks_of_an_earlier_run_are_not_taken_for_those_of_this_one() {
     let mut shop = Shop::open().await;
     let id = shop.add(shop.job()).await;

@@ -52,7 +52,7 @@ while i < #ARGV do
   if job and job[STATUS] == RUNNING and job[GRANT] == grant then
     note(id, job, tonumber(ARGV[i + 2]), ARGV[i + 3])
     local acknowledged = tonumber(ARGV[i + 4])
-    local last = total > 0 and acknowledged > 0 and last_chunk(id, grant) or acknowledged
+    local last = total > 0 and acknowledged > 0 and last_chunk(id, grant, acknowledged) or acknowledged
     if last < acknowledged then
       replies[#replies + 1] = -last
     else

@@ -22,7 +22,7 @@ end
 -- The reply for a run whose last chunks are not there, though they were acknowledged; nil, they are.
 local LAST_CHUNK = 1000
 local function behind(id, grant, chunks)
-  local last = chunks > 0 and last_chunk(id, grant) or chunks
+  local last = chunks > 0 and last_chunk(id, grant, chunks) or chunks
   return last < chunks and LAST_CHUNK + last or nil
 end
 
