@@ -226,7 +226,7 @@ async fn judge(
     if reporter.streamed() && !flush(station, attempt, outlet, patience).await {
         return None;
     }
-    if outcome.is_some() && outlet.is_cut() {
+    if outcome.is_some() && reporter.streamed() && outlet.is_cut() {
         // It came to its end though it was stopped, and readers would miss what came before.
         return Some(Ending::HandBack);
     }

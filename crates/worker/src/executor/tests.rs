@@ -92,6 +92,26 @@ async fn a_stopped_attempt_is_handed_back() {
     assert!(matches!(ending, Some(Ending::HandBack)));
 }
 
+#[tokio::test]
+async fn an_attempt_that_ended_as_it_was_stopped_goes_back_only_if_readers_would_miss_something() {
+    for streamed in [false, true] {
+        let (station, _inboxes) = unconnected("", "");
+        let held = held(&station);
+        let (attempt, job) = (station.registry.enter(held.clone()), job(&held, "chat"));
+        let outlet = Outlet::new(attempt.clone());
+        let mut reporter = Reporter::new(&station, &outlet, &attempt, &job);
+        let whole = || RawValue::from_string("{}".to_owned()).unwrap();
+        if streamed {
+            crate::tasks::Sink::chunk(&mut reporter, "a word", &whole()).await;
+        }
+        attempt.stop(Stop::HandBack);
+        outlet.close();
+        let end = End::Outcome(Outcome::Done(whole()));
+        let ending = judge(end, &station, &attempt, &outlet, &mut reporter, &job).await;
+        assert_eq!(matches!(ending, Some(Ending::HandBack)), streamed, "{ending:?}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_attempt_over_its_timeout_fails_as_timeout() {
     let (station, mut inboxes) = unconnected("lease = \"1s\"", SLOW);
