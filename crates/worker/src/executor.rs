@@ -40,8 +40,6 @@ use reporter::Reporter;
 const TOLD_AFTER: Duration = Duration::from_millis(100);
 /// How long a cancelled attempt waits for its last chunks: the caller was promised a second.
 const CANCEL_FLUSH: Duration = Duration::from_millis(300);
-/// How often a flush that an outage holds up looks whether its lease is over.
-const OVER_CHECK: Duration = Duration::from_millis(500);
 /// Pause between two tries to read a large input.
 const INPUT_RETRY: Duration = Duration::from_millis(500);
 
@@ -256,9 +254,9 @@ async fn flush(station: &Station, attempt: &Attempt, outlet: &Outlet, patience: 
         }
     };
     let over = async {
-        sleep_until(begun + patience.unwrap_or(station.pool.settings.lease)).await;
-        while patience.is_none() && !station.lease_is_over(begun) {
-            sleep_until(Instant::now() + OVER_CHECK).await;
+        match patience {
+            Some(patience) => sleep_until(begun + patience).await,
+            None => station.end_of_lease(begun).await,
         }
     };
     tokio::select! {

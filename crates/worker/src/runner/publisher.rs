@@ -149,6 +149,14 @@ impl Outlet {
         self.lock().told
     }
 
+    /// One whose chunks were all acknowledged.
+    #[cfg(test)]
+    pub(crate) fn of_acknowledged(attempt: &Arc<Attempt>, chunks: &[&str]) -> Arc<Self> {
+        let outlet = Self::new(attempt.clone());
+        outlet.lock().sent.hold(1, chunks.iter().map(|chunk| (*chunk).to_owned()).collect());
+        outlet
+    }
+
     /// The phase that is noted and not yet sent.
     #[cfg(test)]
     pub(crate) fn phase(&self) -> Option<Phase> {

@@ -95,8 +95,14 @@ async fn resend(station: &Station, mut ended: Ended, last: u64) -> Ended {
     let outlet = ended.outlet.map(|outlet| outlet.resend(station, last));
     if let (Some(outlet), Ending::Settle(settlement)) = (&outlet, &mut ended.ending) {
         // Longer than this the outcome itself would not be tried to be written. What is not sent by then is dropped.
-        let _ = tokio::time::timeout(station.pool.settings.lease, outlet.flushed()).await;
-        outlet.close();
+        tokio::select! {
+            () = outlet.flushed() => {}
+            () = station.end_of_lease(Instant::now()) => {}
+        }
+        let dropped = outlet.close();
+        if dropped > 0 {
+            metrics::chunks_dropped(&station.pool.name, dropped);
+        }
         settlement.chunks = outlet.last_acknowledged();
     }
     Ended { outlet, ..ended }

@@ -2,19 +2,23 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use overshot_common::config::{Config, PoolConfig};
 use overshot_common::ids::{PoolName, Shard, WorkerId};
 use overshot_common::queue::Queue;
 use overshot_common::upkeep::UpkeepHandle;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use super::providers::PoolProviders;
 use super::publisher::Outlet;
 use super::registry::Registry;
 use super::settler::Ended;
 use crate::fetch::Fetcher;
+
+/// How often who waits for the end of a lease looks again, where an outage held it up.
+const OVER_CHECK: Duration = Duration::from_millis(500);
 
 /// One pool as this worker serves it.
 #[derive(Debug)]
@@ -63,6 +67,14 @@ impl Station {
         let lease = self.pool.settings.lease;
         begun.elapsed() > lease && self.in_touch.borrow().is_some_and(|since| since.elapsed() > lease)
     }
+
+    /// Waits until the lease of what began to be written then is over. Cancel safe.
+    pub(crate) async fn end_of_lease(&self, begun: Instant) {
+        sleep_until(begun + self.pool.settings.lease).await;
+        while !self.lease_is_over(begun) {
+            sleep_until(Instant::now() + OVER_CHECK).await;
+        }
+    }
 }
 
 #[cfg(test)]
@@ -92,7 +104,7 @@ pub(crate) mod tests {
         let ready = super::super::providers::ready(&config).unwrap();
         let settings = config.pool(&name).unwrap().clone();
         let slots = Arc::new(Semaphore::new(settings.concurrency as usize));
-        let queue = Queue::open("unix:///nonexistent", std::time::Duration::from_millis(1)).unwrap();
+        let queue = Queue::open("unix:///nonexistent", Duration::from_millis(1)).unwrap();
         let worker = WorkerId::unique("test");
         let common = Common::new(&queue, &worker, &config);
         let upstreams = super::super::providers::upstreams(&config, &ready, &common);

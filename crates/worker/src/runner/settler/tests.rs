@@ -90,3 +90,19 @@ async fn an_outage_does_not_count_against_the_lease_of_an_outcome() {
     settling.await;
     assert!(back.elapsed() >= Duration::from_secs(10));
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_redis_forgot_is_sent_again_however_long_it_is_away_meanwhile() {
+    let (station, mut inboxes) = unconnected("lease = \"10s\"", "");
+    station.in_touch.send_replace(None);
+    let mut ended = ended(&station, completed(1));
+    let outlet = Outlet::of_acknowledged(&ended.attempt, &["chunk 1", "chunk 2"]);
+    ended.outlet = Some(outlet);
+    let sending = resend(&station, ended, 1);
+    tokio::pin!(sending);
+    assert!(tokio::time::timeout(Duration::from_secs(60), &mut sending).await.is_err());
+    assert!(!inboxes.outlets.try_recv().unwrap().is_cut());
+    station.in_touch.send_replace(Some(Instant::now()));
+    let Ending::Settle(settlement) = sending.await.ending else { panic!("it is settled still") };
+    assert_eq!(settlement.chunks, 1, "no more than what is there");
+}
