@@ -126,3 +126,21 @@ async fn a_job_does_not_complete_over_a_result_whose_parts_a_failover_forgot() {
     assert_eq!(complete(&shop, &again, whole(), 0).await, Settled::Now(Status::Completed));
     assert!(shop.get(&id).await.error.is_none());
 }
+
+#[tokio::test]
+async fn a_job_does_not_complete_over_parts_that_an_earlier_run_left() {
+    let mut shop = Shop::open().await;
+    let id = shop.add(shop.job()).await;
+    let parts = |text: &'static str| [(b"part0".as_slice(), text.as_bytes()), (b"part1".as_slice(), text.as_bytes())];
+    let first = shop.claim_one("w").await;
+    shop.queue.stash(&held(&first), None, &parts("old")).await.unwrap();
+    shop.settle(&first, super::shop::retry_after(std::time::Duration::ZERO)).await;
+    shop.promote().await;
+    let second = shop.claim_one("w").await;
+    let copy = Copy::of(&mut shop, &format!("v:{}", id.local)).await;
+    shop.queue.stash(&held(&second), None, &parts("new")).await.unwrap();
+    copy.bring_back(&mut shop).await;
+    let whole = || Verdict::Completed(raw(r#"{"stored":{"json":2},"values":2}"#));
+    assert_eq!(complete(&shop, &second, whole(), 0).await, Settled::Now(Status::Retrying));
+    assert_eq!(shop.queue.stashed_names(&id).await.unwrap(), [b"part0", b"part1"]);
+}

@@ -17,6 +17,8 @@ use crate::job::Progress;
 const BYTES_PER_CALL: usize = 1 << 20;
 /// The longest part of a result that is kept as text.
 const PART_BYTES: usize = 512 << 10;
+/// The name beside the values under which their last writer's grant stands: no value of a job's.
+const BY: &[u8] = b"by";
 /// How a record's result begins that stands elsewhere. No task's result does: they begin with their `schema_version`.
 const MARK: &str = "{\"stored\":";
 
@@ -124,7 +126,9 @@ impl Queue {
         let mut pipe = redis::pipe();
         pipe.cmd("HKEYS").arg(keys::stash(id));
         let reply = self.inner.link.bulk(&id.shard, &pipe).await?.pop().unwrap_or(Value::Nil);
-        Ok(Vec::from_redis_value(reply)?)
+        let mut names = Vec::<Vec<u8>>::from_redis_value(reply)?;
+        names.retain(|name| name != BY);
+        Ok(names)
     }
 
     /// What a job left under these names, in their order.

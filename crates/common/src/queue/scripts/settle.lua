@@ -19,6 +19,12 @@ local function read_how(how)
   return read
 end
 
+-- Whether the run under `grant` wrote last beside the record, and so many values stand there, beside its own name.
+local function has_values(id, grant, values)
+  local name = base .. ':v:' .. id
+  return redis.call('HLEN', name) > values and redis.call('HGET', name, 'by') == grant
+end
+
 -- The reply for a run whose last chunks are not there, though they were acknowledged; nil, they are.
 local LAST_CHUNK = 1000
 local function behind(id, grant, chunks)
@@ -37,7 +43,7 @@ local function settle(id, state, grant, outcome, delay, chunks, values, err, res
     local reply = behind(id, grant, tonumber(chunks))
     if reply then
       return reply
-    elseif values ~= '0' and redis.call('HLEN', base .. ':v:' .. id) < tonumber(values) then
+    elseif values ~= '0' and not has_values(id, grant, tonumber(values)) then
       outcome, delay, result = '3', '0', ''
     else
       err = ''

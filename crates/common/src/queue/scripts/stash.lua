@@ -7,12 +7,18 @@ local job = load(id)
 if not job or job[STATUS] ~= RUNNING or job[GRANT] ~= ARGV[2] then
   return { 3, {} }
 end
+local wrote = false
 for i = 4, #ARGV, 2 do
   if ARGV[i + 1] == '' then
     redis.call('HDEL', name, ARGV[i])
   else
     redis.call('HSET', name, ARGV[i], ARGV[i + 1])
+    wrote = true
   end
+end
+if wrote then
+  -- The run that wrote last: settle takes no value of an earlier one for one of its own that a failover forgot.
+  redis.call('HSET', name, 'by', ARGV[2])
 end
 -- The pruner deletes it with the record; this is the backstop, far enough for a retry that waits and works as long as it may.
 redis.call('PEXPIRE', name, text(job[RESULT_TTL] + job[QUEUE_TIMEOUT] + job[TIMEOUT] + 86400000))
