@@ -103,7 +103,12 @@ pub(crate) fn execute(
 }
 
 /// The attempt itself.
-async fn work<'a>(station: &'a Station, job: &ClaimedJob, reporter: &mut Reporter<'a>, run: Option<&Run>) -> Outcome {
+async fn work<'a>(
+    station: &'a Station,
+    job: &'a ClaimedJob,
+    reporter: &mut Reporter<'a>,
+    run: Option<&Run>,
+) -> Outcome {
     let spec = &job.spec;
     let Some(kind) = Kind::of(&spec.task, &station.config) else {
         return Box::pin(own_task::unknown(station, job)).await;

@@ -27,7 +27,7 @@ mod wake;
 
 use ledger::Ledger;
 use loaded::Loaded;
-pub(crate) use pass::Pass;
+pub(crate) use pass::{Pass, Trying};
 use tally::Tally;
 pub(crate) use tend::tend_all;
 pub(crate) use turns::{Hold, Turns, Want};

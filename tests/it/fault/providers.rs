@@ -134,6 +134,28 @@ async fn a_half_open_circuit_is_tried_by_one_job_and_then_opens_for_all() {
     all_completed(&fleet, &ids).await;
 }
 
+#[tokio::test]
+async fn a_trial_that_is_being_answered_lets_the_others_in_however_long_it_takes() {
+    let stub = OpenAiStub::start().await;
+    let breaker = r#"breaker = { failures = 2, open_for = "1500ms" }"#;
+    let fleet = FleetOptions::new(config(&[("a", &stub)], breaker, "")).workers(2).start().await;
+    for fields in [json!({ "max_attempts": 100 }), json!({ "max_attempts": 100, "stream": false })] {
+        stub.always(Reply::status(500, &[], "{}"));
+        let before = stub.requests();
+        let ids = submit(&fleet, 8, &fields).await;
+        assert_eventually!(by_status(&fleet, "running").await == 0 && stub.requests() >= before + 2);
+        let gate = Arc::new(Semaphore::new(0));
+        stub.push(Reply::texts(&["a first word"]).then_gate(&gate).then_end("stop"));
+        stub.always(Reply::echo());
+        let open = |fleet| async move { by_status(fleet, "running").await + by_status(fleet, "retrying").await };
+        // Sooner than the right to try is over, which lets the next one in.
+        let soon = Duration::from_secs(10);
+        assert_eventually!(open(&fleet).await == 1 && by_status(&fleet, "queued").await == 0, soon);
+        gate.add_permits(1);
+        all_completed(&fleet, &ids).await;
+    }
+}
+
 /// The turns of these jobs' last attempts that found nobody there.
 fn turns_in_vain(jobs: &[Value]) -> usize {
     let turns = jobs.iter().filter_map(|job| job["result"]["attempts"].as_array()).flatten();

@@ -26,7 +26,7 @@ pub(super) async fn run<'a>(
     kind: Kind,
     attempt: &tasks::Attempt<'_>,
     providers: &'a PoolProviders,
-    claimed: &ClaimedJob,
+    claimed: &'a ClaimedJob,
     reporter: &mut Reporter<'a>,
 ) -> Outcome {
     let (mut tried, mut tries, mut failed) = (Tried::default(), Vec::new(), None::<Outcome>);
@@ -80,17 +80,18 @@ pub(super) async fn run<'a>(
 }
 
 /// One provider's turn.
-async fn turn(
+async fn turn<'a>(
     kind: Kind,
     attempt: &tasks::Attempt<'_>,
-    upstream: &Upstream,
-    mut pass: Pass<'_>,
-    reporter: &mut Reporter<'_>,
+    upstream: &'a Upstream,
+    mut pass: Pass<'a>,
+    reporter: &mut Reporter<'a>,
 ) -> Outcome {
     if let Err(outcome) = upstream.wake_first(&mut pass, reporter).await {
         return outcome;
     }
     pass.calls();
+    reporter.on_trial(pass.trial());
     let outcome = {
         let attempt = tasks::Attempt { meter: &pass, ..*attempt };
         tasks::run(kind, &attempt, &upstream.provider, reporter).await

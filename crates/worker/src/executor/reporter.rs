@@ -15,6 +15,7 @@ use crate::runner::publisher::Outlet;
 use crate::runner::registry::Attempt;
 use crate::runner::station::Station;
 use crate::tasks::{Partial, Sink};
+use crate::upstream::Trying;
 
 /// How often the progress of an attempt without a stream is noted.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
@@ -29,6 +30,8 @@ pub(super) struct Reporter<'a> {
     seq: u64,
     /// Whose turn it is, or was last.
     provider: Option<&'a str>,
+    /// What the call tries out, until the answer begins.
+    trial: Option<Arc<Trying<'a>>>,
     partial: Partial,
     /// What the task wants kept; it knows better than the chunks.
     kept: Option<Box<RawValue>>,
@@ -53,8 +56,8 @@ impl<'a> Reporter<'a> {
         job: &'a ClaimedJob,
     ) -> Self {
         let noted = attempt.begun;
-        let (provider, partial) = (None, Partial::new());
-        Self { station, outlet, attempt, job, seq: 0, provider, partial, kept: None, progress: None, noted }
+        let (provider, trial, partial) = (None, None, Partial::new());
+        Self { station, outlet, attempt, job, seq: 0, provider, trial, partial, kept: None, progress: None, noted }
     }
 
     pub(super) fn station(&self) -> &'a Station {
@@ -73,6 +76,11 @@ impl<'a> Reporter<'a> {
     /// Notes whose turn it is.
     pub(super) fn on_provider(&mut self, name: &'a str) {
         self.provider = Some(name);
+    }
+
+    /// Notes what the call tries out, if anything.
+    pub(super) fn on_trial(&mut self, trial: Option<Arc<Trying<'a>>>) {
+        self.trial = trial;
     }
 
     /// Whose turn it was last.
@@ -111,6 +119,9 @@ impl Sink for Reporter<'_> {
 
     fn progress(&mut self, done: u64, total: Option<u64>, unit: &'static str) {
         self.attempt.progressed();
+        if let Some(trial) = self.trial.take() {
+            trial.answered();
+        }
         let progress = Progress { done, total, unit: unit.to_owned() };
         if self.job.spec.stream {
             // Goes with the chunk that follows.

@@ -1,7 +1,7 @@
 //! The right to one call, from its beginning to what it came to.
 
 use std::sync::atomic::Ordering;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use overshot_common::code::ErrorCode;
 use overshot_common::queue::{CallReport, ITSELF};
@@ -18,12 +18,33 @@ mod meter;
 pub(crate) struct Pass<'a> {
     upstream: &'a Upstream,
     model: Option<&'a str>,
-    trial: Option<HeldTrial>,
+    trial: Option<Arc<Trying<'a>>>,
     account: Mutex<Option<Account>>,
     turn: Option<Hold>,
     begun: Instant,
     /// Whether the provider was called.
     called: bool,
+}
+
+/// The trial that a call is, until it is known what came of it: that it is answered shows with the first piece of the answer.
+/// The rest may take minutes, for which nobody else has to wait.
+#[derive(Debug)]
+pub(crate) struct Trying<'a> {
+    upstream: &'a Upstream,
+    held: Mutex<Option<HeldTrial>>,
+}
+
+impl Trying<'_> {
+    /// The provider answers.
+    pub(crate) fn answered(&self) {
+        if let Some(trial) = self.take() {
+            self.upstream.tell(CallReport::TrialAnswered { model: trial.model });
+        }
+    }
+
+    fn take(&self) -> Option<HeldTrial> {
+        self.held.lock().expect("no holder of this lock can panic").take()
+    }
 }
 
 /// What a call has of a limited provider.
@@ -41,6 +62,7 @@ struct Account {
 impl<'a> Pass<'a> {
     pub(super) fn begin(upstream: &'a Upstream, model: Option<&'a str>, trial: Option<HeldTrial>) -> Self {
         let account = Mutex::default();
+        let trial = trial.map(|trial| Arc::new(Trying { upstream, held: Mutex::new(Some(trial)) }));
         Self { upstream, model, trial, account, turn: None, begun: Instant::now(), called: false }
     }
 
@@ -54,8 +76,18 @@ impl<'a> Pass<'a> {
     }
 
     /// The trial of one who has to wake the provider first.
-    pub(super) fn waker(&self) -> Option<&HeldTrial> {
-        self.trial.as_ref().filter(|trial| trial.wakes)
+    pub(super) fn waker(&self) -> Option<HeldTrial> {
+        let held = self.trial.as_ref()?.held.lock().expect("no holder of this lock can panic").clone();
+        held.filter(|trial| trial.wakes)
+    }
+
+    /// For whoever sees the answer begin, where the call is a trial.
+    pub(crate) fn trial(&self) -> Option<Arc<Trying<'a>>> {
+        self.trial.clone()
+    }
+
+    fn take_trial(&mut self) -> Option<HeldTrial> {
+        self.trial.take()?.take()
     }
 
     /// The provider is awake.
@@ -102,7 +134,7 @@ impl<'a> Pass<'a> {
                     // An answer that broke off may be a server that died: a check finds that out, not the next attempt.
                     self.upstream.suspected.store(true, Ordering::Release);
                 }
-                match self.trial.take() {
+                match self.take_trial() {
                     Some(trial) => tell(CallReport::TrialFailed { model: trial.model, code }),
                     None => tell(CallReport::Failed { model, code }),
                 }
@@ -113,7 +145,7 @@ impl<'a> Pass<'a> {
     fn answered(&mut self, model: &str) {
         let latency = self.begun.elapsed();
         if let Some(trial) = self.trial.take() {
-            self.upstream.tell(CallReport::TrialAnswered { model: trial.model });
+            trial.answered();
         }
         self.upstream.lock_tally().answered(model, latency);
         if !self.upstream.is_at_rest() {
@@ -135,7 +167,8 @@ impl Drop for Pass<'_> {
         if self.called {
             self.upstream.calling.fetch_sub(1, Ordering::Relaxed);
         }
-        self.upstream.give_back_trial(self.trial.take());
+        let trial = self.take_trial();
+        self.upstream.give_back_trial(trial);
         if let Some(Account { lot, used, .. }) = self.account().take() {
             self.upstream.ledger().end(lot, used, self.called);
             self.upstream.at_once.notify_one();
