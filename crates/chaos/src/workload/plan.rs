@@ -50,8 +50,8 @@ pub fn sketch(random: &mut StdRng, job: &Name) -> Sketch {
     let mut more = json!({});
     let (mut readers, mut cancel_after, mut runs_again) = (false, None, false);
     match random.random_range(0..100) {
-        0..28 => plan.kind = "short",
-        28..30 => {
+        0..29 => plan.kind = "short",
+        29 => {
             // Nothing is heard of it before its end.
             (plan.kind, order.silent) = ("silent", 15_000);
             more["stream"] = false.into();

@@ -4,7 +4,6 @@
 //!
 //! What was acknowledged is held for a while: a failover may forget it, and then it is sent again before what follows.
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use overshot_common::job::{Phase, Progress};
@@ -16,15 +15,14 @@ use super::backoff::Backoff;
 use super::registry::{Attempt, Stop};
 use super::station::Station;
 
+mod sent;
 #[cfg(test)]
 mod tests;
 
+use sent::Sent;
+
 /// Chunks of one attempt that may be under way; then its task waits.
 const ROOM: u32 = 1024;
-/// Most acknowledged chunks of one attempt that are held, and bytes of them: some seconds' worth, while replicas lag by
-/// milliseconds.
-const HELD: usize = 256;
-const BYTES_HELD: usize = 128 << 10;
 /// Most attempts, chunks and bytes of one call.
 const ATTEMPTS_PER_CALL: usize = 64;
 const CHUNKS_PER_CALL: usize = 256;
@@ -56,41 +54,6 @@ struct Buffer {
     announced: bool,
     /// Whether the attempt has come to its outcome: only the loss of its grant makes its chunks worthless now.
     finished: bool,
-}
-
-/// What was acknowledged last.
-#[derive(Debug, Default)]
-struct Sent {
-    /// The number of the last chunk, 0 none.
-    last: u64,
-    /// Without a gap up to the last.
-    chunks: VecDeque<String>,
-    bytes: usize,
-}
-
-impl Sent {
-    fn hold(&mut self, first: u64, chunks: Vec<String>) {
-        if first != self.last + 1 {
-            // Those between were dropped.
-            (self.chunks, self.bytes) = (VecDeque::new(), 0);
-        }
-        self.last = first + chunks.len() as u64 - 1;
-        self.bytes += chunks.iter().map(String::len).sum::<usize>();
-        self.chunks.extend(chunks);
-        while self.chunks.len() > HELD || self.bytes > BYTES_HELD {
-            self.bytes -= self.chunks.pop_front().map_or(0, |chunk| chunk.len());
-        }
-    }
-
-    /// Takes back what comes after `last`, as far as it is held: the number of the first, and the chunks.
-    fn take_back(&mut self, last: u64) -> (u64, Vec<String>) {
-        let forgotten = usize::try_from(self.last.saturating_sub(last)).unwrap_or(usize::MAX);
-        let back = self.chunks.split_off(self.chunks.len().saturating_sub(forgotten));
-        let first = self.last + 1 - back.len() as u64;
-        self.last = last;
-        self.bytes -= back.iter().map(String::len).sum::<usize>();
-        (first, back.into())
-    }
 }
 
 impl Outlet {

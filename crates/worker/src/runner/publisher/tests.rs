@@ -217,17 +217,3 @@ async fn an_outlet_that_was_closed_takes_nothing_back() {
     call.acknowledged(&station, &[Published::Behind(0)]);
     assert_eq!(taken(&outlet), (0, 3, Vec::new()));
 }
-
-#[test]
-fn of_what_was_acknowledged_the_last_is_held_without_a_gap_and_within_limits() {
-    let mut sent = Sent::default();
-    sent.hold(1, texts(1..=300));
-    assert_eq!((sent.last, sent.chunks.len(), sent.chunks[0].as_str()), (300, HELD, "chunk 45"));
-    // Chunks 301 to 305 were dropped: what is held must follow on what is asked for.
-    sent.hold(306, texts(306..=308));
-    assert_eq!(sent.take_back(306), (307, texts(307..=308)));
-    assert_eq!((sent.last, sent.bytes), (306, "chunk 306".len()));
-    sent.hold(307, vec!["x".repeat(BYTES_HELD + 1)]);
-    assert_eq!((sent.last, sent.chunks.len(), sent.bytes), (307, 0, 0));
-    assert_eq!(sent.take_back(300), (308, Vec::new()), "nothing of it is held any more");
-}
