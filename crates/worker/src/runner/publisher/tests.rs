@@ -1,10 +1,17 @@
 //! What is sent in one call, and in which order.
 
-use super::super::station::tests::{held, unconnected};
+use super::super::station::tests::{Inboxes, held, unconnected};
 use super::*;
 
 fn outlet(station: &Station) -> Arc<Outlet> {
     Outlet::new(Arc::new(Attempt::new(held(station))))
+}
+
+/// The call that carries what the next outlet in line has to send.
+fn next_call(inboxes: &mut Inboxes, station: &Station) -> Call {
+    let mut call = Call::default();
+    call.add(inboxes.outlets.try_recv().unwrap(), station);
+    call
 }
 
 async fn fill(outlet: &Arc<Outlet>, station: &Station, numbers: std::ops::RangeInclusive<u64>) {
@@ -42,8 +49,7 @@ async fn a_call_is_full_with_its_most_chunks_and_leaves_the_rest_for_the_next() 
     let (station, mut inboxes) = unconnected("", "");
     let outlet = outlet(&station);
     fill(&outlet, &station, 1..=CHUNKS_PER_CALL as u64 + 1).await;
-    let mut call = Call::default();
-    call.add(inboxes.outlets.try_recv().unwrap(), &station);
+    let call = next_call(&mut inboxes, &station);
     assert!(!call.has_room());
     assert_eq!(call.outputs[0].chunks.len(), CHUNKS_PER_CALL);
     assert!(inboxes.outlets.try_recv().is_ok(), "the outlet is in line again");
@@ -68,8 +74,7 @@ async fn a_flush_ends_with_the_last_acknowledged_chunk() {
     outlet.flushed().await;
     fill(&outlet, &station, 1..=2).await;
     assert!(tokio::time::timeout(std::time::Duration::from_secs(1), outlet.flushed()).await.is_err());
-    let mut call = Call::default();
-    call.add(inboxes.outlets.try_recv().unwrap(), &station);
+    let call = next_call(&mut inboxes, &station);
     call.acknowledged(&station, &[Published::Kept]);
     outlet.flushed().await;
 }
@@ -79,8 +84,7 @@ async fn a_publish_that_finds_the_grant_lost_stops_the_attempt() {
     let (station, mut inboxes) = unconnected("", "");
     let outlet = outlet(&station);
     fill(&outlet, &station, 1..=1).await;
-    let mut call = Call::default();
-    call.add(inboxes.outlets.try_recv().unwrap(), &station);
+    let call = next_call(&mut inboxes, &station);
     call.acknowledged(&station, &[Published::Lost]);
     assert_eq!(outlet.attempt.asked_to_stop(), Some(Stop::Lost));
     outlet.flushed().await;
@@ -120,16 +124,13 @@ async fn what_redis_forgot_is_sent_again_before_what_follows_and_a_flush_waits_f
     let (station, mut inboxes) = unconnected("", "");
     let outlet = outlet(&station);
     fill(&outlet, &station, 1..=4).await;
-    let mut call = Call::default();
-    call.add(inboxes.outlets.try_recv().unwrap(), &station);
+    let call = next_call(&mut inboxes, &station);
     call.acknowledged(&station, &[Published::Kept]);
     fill(&outlet, &station, 5..=5).await;
-    let mut call = Call::default();
-    call.add(inboxes.outlets.try_recv().unwrap(), &station);
+    let call = next_call(&mut inboxes, &station);
     fill(&outlet, &station, 6..=6).await;
     call.acknowledged(&station, &[Published::Behind(1)]);
-    let mut call = Call::default();
-    call.add(inboxes.outlets.try_recv().unwrap(), &station);
+    let call = next_call(&mut inboxes, &station);
     let output = &call.outputs[0];
     assert_eq!((output.acknowledged, output.first, &output.chunks), (1, 2, &texts(2..=6)));
     assert!(tokio::time::timeout(std::time::Duration::from_secs(1), outlet.flushed()).await.is_err());
@@ -162,12 +163,10 @@ async fn chunks_after_some_that_were_dropped_keep_their_numbers_when_redis_forgo
     let outlet = outlet(&station);
     outlet.lock().sent.hold(1, texts(1..=4));
     fill(&outlet, &station, 5..=6).await;
-    let mut call = Call::default();
-    call.add(inboxes.outlets.try_recv().unwrap(), &station);
+    let call = next_call(&mut inboxes, &station);
     call.dropped(&station);
     fill(&outlet, &station, 7..=7).await;
-    let mut call = Call::default();
-    call.add(inboxes.outlets.try_recv().unwrap(), &station);
+    let call = next_call(&mut inboxes, &station);
     fill(&outlet, &station, 8..=8).await;
     call.acknowledged(&station, &[Published::Behind(2)]);
     assert_eq!(taken(&outlet), (2, 7, texts(7..=8)));
@@ -183,8 +182,7 @@ async fn what_redis_forgot_of_an_attempt_that_is_over_is_sent_again() {
     outlet.close();
     let again = outlet.resend(&station, 7);
     assert!(tokio::time::timeout(std::time::Duration::from_secs(1), again.flushed()).await.is_err());
-    let mut call = Call::default();
-    call.add(inboxes.outlets.try_recv().unwrap(), &station);
+    let call = next_call(&mut inboxes, &station);
     let output = &call.outputs[0];
     assert_eq!((output.acknowledged, output.first, &output.chunks), (7, 8, &texts(8..=9)));
     call.acknowledged(&station, &[Published::Kept]);
@@ -197,8 +195,7 @@ async fn nothing_follows_what_an_outage_dropped() {
     let (station, mut inboxes) = unconnected("", "");
     let outlet = outlet(&station);
     fill(&outlet, &station, 1..=1).await;
-    let mut call = Call::default();
-    call.add(inboxes.outlets.try_recv().unwrap(), &station);
+    let mut call = next_call(&mut inboxes, &station);
     outlet.attempt.stop(Stop::HandBack);
     call.keep_only_running();
     fill(&outlet, &station, 2..=2).await;
@@ -211,8 +208,7 @@ async fn an_outlet_that_was_closed_takes_nothing_back() {
     let (station, mut inboxes) = unconnected("", "");
     let outlet = outlet(&station);
     fill(&outlet, &station, 1..=2).await;
-    let mut call = Call::default();
-    call.add(inboxes.outlets.try_recv().unwrap(), &station);
+    let call = next_call(&mut inboxes, &station);
     outlet.close();
     call.acknowledged(&station, &[Published::Behind(0)]);
     assert_eq!(taken(&outlet), (0, 3, Vec::new()));
