@@ -134,7 +134,7 @@ impl Outlet {
     /// Whether nobody needs what the attempt put out any more.
     fn is_moot(&self) -> bool {
         let why = self.attempt.asked_to_stop();
-        self.room.is_closed() || why == Some(Stop::Lost) || (why.is_some() && !self.lock().finished)
+        self.is_cut() || why == Some(Stop::Lost) || (why.is_some() && !self.lock().finished)
     }
 
     /// Whether nothing more is let out.
@@ -185,10 +185,12 @@ impl Outlet {
 
     /// Holds what was acknowledged, and makes room for as much.
     fn acknowledged(&self, output: Output) {
-        self.make_room(output.chunks.len());
-        if !output.chunks.is_empty() {
+        let chunks = output.chunks.len();
+        if chunks > 0 {
+            // Before there is room: who waits for the flush asks for the last one next.
             self.lock().sent.hold(output.first, output.chunks);
         }
+        self.make_room(chunks);
     }
 
     /// Makes room for as many chunks as were sent or dropped.
