@@ -310,6 +310,8 @@ async fn texts_and_audio_are_traced_without_what_is_in_them() {
     assert_eventually!(
         collector.named("process chat").iter().any(|run| run.attribute("overshot.task") == "transcription")
     );
+    // The API exports on its own, maybe later than the worker.
+    assert_eventually!(!collector.named("POST /api/v1/jobs/transcription").is_empty());
     let (sends, calls) = (collector.named("send chat"), collector.named("transcription small"));
     let upload = only(&collector, "POST /api/v1/jobs/transcription");
     assert_eq!(shape(&upload), ("overshot-api", 2, TRACE, CALLER));
