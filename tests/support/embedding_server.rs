@@ -1,17 +1,17 @@
 //! A real server of vectors: multilingual-e5-small, as `scripts/model-server/install embedding` installs it.
 
 use std::io::Write as _;
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use crate::assert_eventually;
+use crate::port::Port;
 
 /// The server, as a process of its own.
 #[derive(Debug)]
 pub struct EmbeddingServer {
     process: Child,
-    address: String,
+    port: Port,
 }
 
 impl EmbeddingServer {
@@ -23,21 +23,21 @@ impl EmbeddingServer {
             let _ = std::io::stderr().write_all(said.as_bytes());
             return None;
         }
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").port();
+        let port = Port::reserve();
         let process = Command::new(program)
-            .args(["--host", "127.0.0.1", "--threads", "1", "--port", &port.to_string()])
+            .args(["--host", "127.0.0.1", "--threads", "1", "--port", &port.number().to_string()])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .expect("a program that is there starts");
-        let server = Self { process, address: format!("127.0.0.1:{port}") };
-        assert_eventually!(tokio::net::TcpStream::connect(&server.address).await.is_ok());
+        let server = Self { process, port };
+        assert_eventually!(tokio::net::TcpStream::connect(("127.0.0.1", server.port.number())).await.is_ok());
         Some(server)
     }
 
     /// What a provider's `base_url` must be.
     pub fn base_url(&self) -> String {
-        format!("http://{}/v1", self.address)
+        format!("http://127.0.0.1:{}/v1", self.port.number())
     }
 }
 

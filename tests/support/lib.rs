@@ -13,6 +13,7 @@ mod fleet;
 mod ollama_shim;
 mod ollama_stub;
 mod openai_stub;
+mod port;
 mod process;
 mod redis_cluster;
 mod redis_options;

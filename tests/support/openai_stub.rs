@@ -1,7 +1,6 @@
 //! A chat and embedding server of the OpenAI dialect that answers by script and keeps what it was asked.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -16,6 +15,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
 use crate::PATIENCE;
+use crate::port::Port;
 
 mod reply;
 
@@ -25,7 +25,7 @@ pub use reply::{DIMENSIONS, Reply, vector_of};
 /// is [`Reply::echo`].
 #[derive(Debug)]
 pub struct OpenAiStub {
-    address: SocketAddr,
+    port: Port,
     shared: Arc<Shared>,
     /// Its own, so that a kill takes the connections along; none: it is killed.
     runtime: Option<Runtime>,
@@ -68,25 +68,22 @@ impl OpenAiStub {
     pub async fn start() -> Self {
         let script = Script { queued: VecDeque::new(), standing: Reply::echo(), health: 200, seen: Vec::new() };
         let shared = Arc::new(Shared { script: Mutex::new(script), counts: watch::Sender::default() });
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut stub = Self { address: any, shared, runtime: None };
+        let mut stub = Self { port: Port::reserve(), shared, runtime: None };
         stub.serve().await;
         stub
     }
 
-    /// Listens at its address.
+    /// Listens on its port.
     async fn serve(&mut self) {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("the system gives a thread");
         let router = Router::new().fallback(answer).layer(DefaultBodyLimit::disable());
-        let (router, address) = (router.with_state(Arc::clone(&self.shared)), self.address);
+        let (router, port) = (router.with_state(Arc::clone(&self.shared)), self.port.number());
         let listening = runtime.spawn(async move {
-            let listener = TcpListener::bind(address).await.expect("a free port, or its own again");
-            let address = listener.local_addr().expect("it is bound");
+            let listener = TcpListener::bind(("127.0.0.1", port)).await.expect("its own port");
             tokio::spawn(async move { axum::serve(listener, router).await });
-            address
         });
-        self.address = listening.await.expect("it does not panic");
+        listening.await.expect("it does not panic");
         self.runtime = Some(runtime);
     }
 
@@ -115,7 +112,7 @@ impl OpenAiStub {
 
     /// What a provider's `base_url` must be.
     pub fn base_url(&self) -> String {
-        format!("http://{}/v1", self.address)
+        format!("http://127.0.0.1:{}/v1", self.port.number())
     }
 
     /// The section `[providers.stub]` for a configuration.

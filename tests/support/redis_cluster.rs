@@ -3,7 +3,7 @@
 use redis::{FromRedisValue, Value};
 
 use crate::redis_options::RedisOptions;
-use crate::redis_server::{RedisServer, free_port};
+use crate::redis_server::RedisServer;
 use crate::{PATIENCE, assert_eventually};
 
 /// Slots of every cluster.
@@ -122,10 +122,8 @@ impl RedisCluster {
 }
 
 fn options() -> RedisOptions {
-    let bus = free_port().to_string();
-    let options =
-        RedisServer::options().standalone().tcp().setting("cluster-enabled", "yes").setting("cluster-port", &bus);
-    options.setting("cluster-node-timeout", "1500").setting("cluster-config-file", "nodes.conf")
+    let options = RedisServer::options().node().setting("cluster-node-timeout", "1500");
+    options.setting("cluster-config-file", "nodes.conf")
 }
 
 /// The texts of a reply, one or many.

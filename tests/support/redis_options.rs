@@ -18,6 +18,8 @@ pub struct RedisOptions {
     /// Lines of its ACL file: nobody else may come.
     pub(crate) users: Vec<String>,
     pub(crate) cluster: bool,
+    /// It is a node of a cluster that others join.
+    pub(crate) node: bool,
     pub(crate) steps_clock: bool,
     pub(crate) extra: Vec<String>,
     pub(crate) appendonly: bool,
@@ -33,6 +35,7 @@ impl Default for RedisOptions {
             tls: Vec::new(),
             users: Vec::new(),
             cluster: std::env::var_os("OVERSHOT_TEST_REDIS_MODE").is_some_and(|mode| mode == "cluster"),
+            node: false,
             steps_clock: false,
             extra: Vec::new(),
             appendonly: true,
@@ -73,6 +76,13 @@ impl RedisOptions {
     pub fn standalone(mut self) -> Self {
         self.cluster = false;
         self
+    }
+
+    /// One node of a cluster, on TCP, to be joined with others.
+    #[must_use]
+    pub(crate) fn node(mut self) -> Self {
+        self.node = true;
+        self.standalone().tcp()
     }
 
     /// Nothing is answered before it is on the disk, so that a SIGKILL loses nothing. With the default, every second, Redis

@@ -2,7 +2,6 @@
 //!
 //! `OVERSHOT_TEST_REDIS_SERVER` names another program than `redis-server`: `scripts/test-matrix`.
 
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -11,6 +10,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, RedisResult, Value};
 use tempfile::TempDir;
 
+use crate::port::Port;
 use crate::redis_options::{ADMIN, RedisOptions};
 use crate::stepped_clock::SteppedClock;
 use crate::{PATIENCE, assert_eventually};
@@ -24,7 +24,9 @@ const COPY_DIR: &str = "copy";
 pub struct RedisServer {
     options: RedisOptions,
     dir: TempDir,
-    port: u16,
+    port: Option<Port>,
+    /// Where the nodes of its cluster reach it.
+    bus: Option<Port>,
     clock: Option<SteppedClock>,
     child: Option<Child>,
 }
@@ -42,19 +44,20 @@ impl RedisServer {
 
     /// Stopped, with its own folder.
     pub(crate) fn new(options: RedisOptions, dir: TempDir) -> Self {
-        let port = if options.tcp || options.cluster { free_port() } else { 0 };
+        let port = (options.tcp || options.cluster).then(Port::reserve);
+        let bus = (options.node || options.cluster).then(Port::reserve);
         let clock = options.steps_clock.then(|| SteppedClock::new(dir.path()));
-        Self { options, dir, port, clock, child: None }
+        Self { options, dir, port, bus, clock, child: None }
     }
 
     /// Where clients find it.
     pub fn url(&self) -> String {
         match self {
-            Self { options: RedisOptions { cluster: true, .. }, port, .. } => {
-                format!("redis+cluster://127.0.0.1:{port}")
+            Self { options: RedisOptions { cluster: true, .. }, .. } => {
+                format!("redis+cluster://127.0.0.1:{}", self.port())
             }
-            Self { options: RedisOptions { tls, .. }, port, .. } if !tls.is_empty() => {
-                format!("rediss://127.0.0.1:{port}/0")
+            Self { options: RedisOptions { tls, .. }, .. } if !tls.is_empty() => {
+                format!("rediss://127.0.0.1:{}/0", self.port())
             }
             _ => self.node_url(),
         }
@@ -62,8 +65,8 @@ impl RedisServer {
 
     /// The test's own way to it.
     fn node_url(&self) -> String {
-        if self.port != 0 && self.options.tls.is_empty() {
-            return format!("redis://127.0.0.1:{}/0", self.port);
+        if self.port.is_some() && self.options.tls.is_empty() {
+            return format!("redis://127.0.0.1:{}/0", self.port());
         }
         let who = if self.options.users.is_empty() { String::new() } else { format!("?user={ADMIN}&pass={ADMIN}") };
         format!("unix://{}{who}", self.socket())
@@ -71,7 +74,7 @@ impl RedisServer {
 
     /// The TCP port, with TLS where it speaks that; 0 without TCP.
     pub fn port(&self) -> u16 {
-        self.port
+        self.port.as_ref().map_or(0, Port::number)
     }
 
     /// Kills it with SIGKILL; its files stay.
@@ -182,7 +185,7 @@ impl RedisServer {
         let program = std::env::var_os("OVERSHOT_TEST_REDIS_SERVER").unwrap_or_else(|| "redis-server".into());
         let mut command = Command::new(&program);
         command.current_dir(self.dir.path());
-        let (plain, tls) = if self.options.tls.is_empty() { (self.port, 0) } else { (0, self.port) };
+        let (plain, tls) = if self.options.tls.is_empty() { (self.port(), 0) } else { (0, self.port()) };
         command.args(["--port", &plain.to_string(), "--bind", "127.0.0.1", "--save", "", "--logfile", "redis.log"]);
         if tls != 0 {
             command.args(["--tls-port", &tls.to_string()]);
@@ -199,8 +202,8 @@ impl RedisServer {
         if let Some(limit) = &self.options.maxmemory {
             command.args(["--maxmemory", limit]);
         }
-        if self.options.cluster {
-            command.args(["--cluster-enabled", "yes", "--cluster-port", &free_port().to_string()]);
+        if let Some(bus) = &self.bus {
+            command.args(["--cluster-enabled", "yes", "--cluster-port", &bus.number().to_string()]);
         }
         if let Some(clock) = &self.clock {
             clock.give_to(&mut command);
@@ -236,10 +239,4 @@ fn copy(from: &Path, to: &Path) {
     for file in std::fs::read_dir(from).expect("redis-server has made it").map(|file| file.expect("it can be listed")) {
         std::fs::copy(file.path(), to.join(file.file_name())).expect("it can be read");
     }
-}
-
-/// A port that was free a moment ago.
-pub(crate) fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("it is bound").port()
 }

@@ -5,8 +5,9 @@ use std::process::{Child, Command, Stdio};
 use redis::{FromRedisValue, RedisResult};
 use tempfile::TempDir;
 
+use crate::port::Port;
 use crate::redis_options::ADMIN;
-use crate::redis_server::{RedisServer, free_port};
+use crate::redis_server::RedisServer;
 use crate::{Certificates, PATIENCE, assert_eventually};
 
 /// What watches over a primary called `main`. Dropped, all of it is gone.
@@ -17,7 +18,7 @@ pub struct Sentinels {
     /// Its replica.
     pub replica: RedisServer,
     processes: Vec<Child>,
-    ports: Vec<u16>,
+    ports: Vec<Port>,
     dir: TempDir,
 }
 
@@ -55,8 +56,8 @@ impl Sentinels {
         // One that has not got everything yet would be promoted empty.
         assert_eventually!(replica.is_synced().await, PATIENCE);
         let dir = tempfile::Builder::new().prefix("overshot-sentinel-").tempdir().expect("a temporary folder");
-        let ports: Vec<u16> = (0..3).map(|_| free_port()).collect();
-        let processes = ports.iter().map(|own| spawn(&dir, *own, &port, guarded)).collect();
+        let ports: Vec<Port> = (0..3).map(|_| Port::reserve()).collect();
+        let processes = ports.iter().map(|own| spawn(&dir, own.number(), &port, guarded)).collect();
         let sentinels = Self { primary, replica, processes, ports, dir };
         for place in 0..sentinels.ports.len() {
             assert_eventually!(sentinels.knows_all(place).await, PATIENCE, "sentinel {place}");
@@ -71,7 +72,7 @@ impl Sentinels {
 
     /// Sends one command to one of the Sentinels.
     pub async fn ask<T: FromRedisValue>(&self, place: usize, args: &[&str]) -> RedisResult<T> {
-        let socket = socket(&self.dir, self.ports[place]);
+        let socket = socket(&self.dir, self.ports[place].number());
         let client = redis::Client::open(format!("unix://{socket}?user={ADMIN}&pass={ADMIN}"))?;
         let mut connection = client.get_multiplexed_async_connection().await?;
         redis::cmd(args[0]).arg(&args[1..]).query_async(&mut connection).await
@@ -79,7 +80,7 @@ impl Sentinels {
 
     /// Their places, as a URL has them.
     pub fn hosts(&self) -> String {
-        let places: Vec<String> = self.ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
+        let places: Vec<String> = self.ports.iter().map(|port| format!("127.0.0.1:{}", port.number())).collect();
         places.join(",")
     }
 
