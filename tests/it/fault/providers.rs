@@ -64,8 +64,11 @@ async fn jobs_for_a_provider_known_to_be_down_wait_in_the_store_and_use_no_attem
     let mut stub = OpenAiStub::start().await;
     stub.kill();
     let mut fleet = FleetOptions::new(config(&[("a", &stub)], BREAKER, "")).workers(2).start().await;
-    // The first worker's check has found it down.
     let first = submit(&fleet, 1, &json!({ "max_attempts": 5 })).await;
+    // A check has found it down, and both know.
+    for worker in &mut fleet.workers {
+        worker.wait_for_line("a provider changed").await;
+    }
     assert_eventually!(by_status(&fleet, "queued").await + by_status(&fleet, "retrying").await == 1);
     let ids = submit(&fleet, 20, &json!({ "max_attempts": 2 })).await;
     let before = reports(&mut fleet).await;
