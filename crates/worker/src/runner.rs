@@ -1,6 +1,6 @@
 //! The runner: owns the services of one worker and their order of start and drain.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -167,6 +167,7 @@ impl Services {
                 outlets,
                 bell: Notify::new(),
                 parked: false.into(),
+                gives_way: Mutex::default(),
                 in_touch: watch::Sender::new(None),
             });
             tokio::spawn(vital(broken.clone(), until(ended.clone(), settler::run(station.clone(), to_settle))));

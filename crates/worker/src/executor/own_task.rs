@@ -10,6 +10,7 @@ use overshot_common::job::JobError;
 use overshot_common::queue::{ClaimedJob, WorkerInfo};
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use tokio::time::Instant;
 
 use crate::outcome::Outcome;
 use crate::runner::backoff::jittered;
@@ -17,6 +18,8 @@ use crate::runner::station::Station;
 
 /// The shortest and the longest time that a job stays away from a worker that does not know its task.
 const AWAY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
+/// How long after it is due a job is claimed, where somebody has a free slot.
+const PROMOTED_WITHIN: Duration = Duration::from_secs(1);
 
 /// The input with the task's defaults in it.
 pub(super) fn input<'a>(own: Option<&TaskConfig>, input: &'a RawValue) -> Result<Cow<'a, RawValue>, Outcome> {
@@ -46,16 +49,19 @@ pub(super) fn judged(own: Option<&TaskConfig>, outcome: Outcome) -> Outcome {
 }
 
 /// What becomes of a job whose task this worker does not know: while another live worker announces the task, as in a rolling
-/// deploy, it is put off and the attempt not counted. The longer it has been about, the longer it stays away, so that few
-/// who know among many who do not cost each job a few rounds, not a busy loop.
+/// deploy, it is put off and the attempt not counted. When it is due, those who know have the first look, and it stays away the
+/// longer the longer it has been about: few who know among many who do not cost each job a few rounds, not a busy loop.
 pub(super) async fn unknown(station: &Station, job: &ClaimedJob) -> Outcome {
     let error = |message: &str| JobError { code: ErrorCode::UnsupportedTask, message: message.to_owned() };
-    let after = jittered((job.age / 2).clamp(AWAY.0, AWAY.1));
+    let after = jittered((job.age / 4).clamp(AWAY.0, AWAY.1));
     match station.queue.workers(&station.shard, station.config.worker.liveness).await {
         Ok(workers) if !workers.iter().any(|worker| announces(worker, &job.spec.task)) => {
             Outcome::Fail { error: error("no live worker knows the task") }
         }
-        Ok(_) => Outcome::Snooze { after, error: error("this worker does not know the task; another one does") },
+        Ok(_) => {
+            station.give_way(Instant::now() + after + PROMOTED_WITHIN);
+            Outcome::Snooze { after, error: error("this worker does not know the task; another one does") }
+        }
         Err(_) => Outcome::Snooze { after, error: error("this worker does not know the task") },
     }
 }

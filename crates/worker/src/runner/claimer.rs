@@ -24,6 +24,8 @@ const MOST_PER_CLAIM: usize = 100;
 const SAFETY_POLL: Duration = Duration::from_millis(2500);
 /// How long a claimer that found its pool paused heeds no ring.
 const PAUSED_PAUSE: Duration = Duration::from_millis(50);
+/// How often a claimer looks that leaves the bell to others.
+const GIVING_WAY: Duration = Duration::from_millis(100);
 /// Characters of a nonce.
 const NONCE: usize = 12;
 
@@ -163,6 +165,9 @@ async fn idle(station: &Station, porter: &Notify, paused: bool, news: impl Futur
         // Submits ring for a paused pool too; only every so often one of them may be the resume.
         tokio::time::sleep(PAUSED_PAUSE).await;
     }
+    if station.gives_way() {
+        return tokio::time::sleep(jittered(GIVING_WAY)).await;
+    }
     station.parked.store(true, Ordering::Release);
     porter.notify_one();
     tokio::select! {
@@ -175,6 +180,8 @@ async fn idle(station: &Station, porter: &Notify, paused: bool, news: impl Futur
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::Instant;
+
     use super::super::station::tests::unconnected;
     use super::*;
 
@@ -187,5 +194,20 @@ mod tests {
         assert_eq!(station.pool.slots.available_permits(), 2);
         station.in_touch.send_replace(Some(tokio::time::Instant::now()));
         assert_eq!(waiting.await.num_permits(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_gives_way_looks_by_itself_and_leaves_the_bell_to_others() {
+        let (station, _inboxes) = unconnected("", "");
+        let (porter, begun) = (Notify::new(), Instant::now());
+        station.give_way(begun + Duration::from_secs(1));
+        station.give_way(begun + Duration::from_millis(1));
+        idle(&station, &porter, false, std::future::pending()).await;
+        assert!((GIVING_WAY / 2..GIVING_WAY * 2).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+        assert!(!station.parked.load(Ordering::Acquire));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let mut waiting = std::pin::pin!(idle(&station, &porter, false, std::future::pending()));
+        assert!(futures_util::poll!(waiting.as_mut()).is_pending());
+        assert!(station.parked.load(Ordering::Acquire));
     }
 }

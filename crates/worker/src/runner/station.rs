@@ -1,7 +1,7 @@
 //! What the services of one shard share: its pool, its attempts, and the ways to settler, publisher and claimer.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use overshot_common::config::{Config, PoolConfig};
@@ -56,6 +56,8 @@ pub(crate) struct Station {
     pub(crate) bell: Notify,
     /// Whether the claimer has free slots, found nothing and waits for the bell.
     pub(crate) parked: AtomicBool,
+    /// Until when the bell is for others: they know the task of a job that this worker put off.
+    pub(crate) gives_way: Mutex<Option<Instant>>,
     /// Since when beats and renewals have been acknowledged; `None`: they are not, and nothing may run.
     pub(crate) in_touch: watch::Sender<Option<Instant>>,
 }
@@ -66,6 +68,18 @@ impl Station {
     pub(crate) fn lease_is_over(&self, begun: Instant) -> bool {
         let lease = self.pool.settings.lease;
         begun.elapsed() > lease && self.in_touch.borrow().is_some_and(|since| since.elapsed() > lease)
+    }
+
+    /// Leaves the bell to the others until then.
+    pub(crate) fn give_way(&self, until: Instant) {
+        let mut known = self.gives_way.lock().expect("no holder of this lock can panic");
+        *known = known.max(Some(until));
+    }
+
+    /// Whether the others have the first look.
+    pub(crate) fn gives_way(&self) -> bool {
+        let known = *self.gives_way.lock().expect("no holder of this lock can panic");
+        known.is_some_and(|until| Instant::now() < until)
     }
 
     /// Waits until the lease of what began to be written then is over. Cancel safe.
@@ -125,6 +139,7 @@ pub(crate) mod tests {
             outlets,
             bell: Notify::new(),
             parked: AtomicBool::new(false),
+            gives_way: Mutex::default(),
             in_touch: watch::Sender::new(Some(Instant::now())),
         };
         (Arc::new(station), Inboxes { endings: to_settle, outlets: to_publish })
