@@ -79,7 +79,7 @@ fn lifecycle(
     let settlements = claimed.iter().map(|job| Settlement {
         held: Held { id: job.id.clone(), grant: job.grant.clone() },
         verdict: Verdict::Completed(result.clone()),
-        provider: Some("p".to_owned()),
+        provider: Some("p".into()),
         partial: None,
         chunks: 0,
     });

@@ -231,7 +231,8 @@ pub struct Job {
     pub pool: PoolName,
     /// The model asked for.
     pub model: Option<String>,
-    /// The provider that the caller pinned, or that ran the last attempt.
+    /// The provider that the caller pinned; else the one that runs it, once the attempt has told something of itself (output,
+    /// progress, or that it takes its time), or that ran the last attempt.
     pub provider: Option<String>,
     /// Where it stands.
     pub status: Status,

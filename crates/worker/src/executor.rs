@@ -73,7 +73,7 @@ pub(crate) fn execute(
         let ending = judge(end, &station, &attempt, &outlet, &mut reporter, &job).await;
         let provider = reporter.provider();
         if let Some(run) = run {
-            run.end(ending.as_ref(), provider);
+            run.end(ending.as_ref(), provider.map(|name| &**name));
         }
         let dropped = outlet.close();
         if dropped > 0 {
@@ -82,7 +82,7 @@ pub(crate) fn execute(
         match ending {
             Some(mut ending) => {
                 if let Ending::Settle(settlement) = &mut ending {
-                    settlement.provider = provider.map(str::to_owned);
+                    settlement.provider = provider.cloned();
                     settlement.chunks = outlet.last_acknowledged();
                 }
                 if stash::is_large(&station, &ending) {

@@ -3,6 +3,7 @@
 //! A provider answers one request and classifies what went wrong. It never retries: the job does.
 
 use std::fmt;
+use std::sync::Arc;
 
 use opentelemetry::trace::FutureExt as _;
 use overshot_common::config::{ProviderConfig, ProviderKind};
@@ -36,7 +37,7 @@ pub(crate) use turnstile::Turnstile;
 
 /// One configured provider. Shared by all jobs of a process; its connections are kept and used again.
 pub struct Provider {
-    name: String,
+    name: Arc<str>,
     batch_size: u32,
     /// Host and port, for spans; none of a simulated one.
     server: Option<(String, Option<u16>)>,
@@ -69,11 +70,11 @@ impl Provider {
             ProviderKind::Simulated(settings) => Ok(Backend::Simulated(simulated::Simulated::new(settings, limit))),
         };
         let backend = backend.map_err(|mistake| format!("providers.{name}.{mistake}"))?;
-        Ok(Self { name: name.to_owned(), batch_size: config.batch_size, server, backend })
+        Ok(Self { name: name.into(), batch_size: config.batch_size, server, backend })
     }
 
     /// Its name in the configuration.
-    pub fn name(&self) -> &str {
+    pub fn name(&self) -> &Arc<str> {
         &self.name
     }
 

@@ -71,6 +71,7 @@ async fn scripts() -> Scripts {
     let output = Output {
         held: held(&jobs[0]),
         phase: None,
+        provider: None,
         progress: None,
         acknowledged: 0,
         first: 1,

@@ -1,9 +1,11 @@
 //! Several providers behind a pool: who fails gives the job to the next, within the attempt.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use support::{Fleet, OpenAiStub, Reply};
+use support::{Fleet, OpenAiStub, PATIENCE, Reply};
+use tokio::sync::Semaphore;
 
 use crate::settings::{chat, chat_with, stubbed_all};
 
@@ -70,6 +72,26 @@ async fn what_readers_have_seen_or_what_is_the_jobs_own_fault_goes_to_no_other_p
     a.push(Reply::texts(&["Hel"]).then_cut());
     let job = run(&fleet, &json!({ "max_attempts": 1, "stream": false })).await;
     assert_eq!((&job["result"]["content"], &job["provider"]), (&json!("hello"), &json!("b")), "{job}");
+}
+
+#[tokio::test]
+async fn a_running_job_names_the_provider_whose_turn_it_is() {
+    let (mut a, b) = (OpenAiStub::start().await, OpenAiStub::start().await);
+    let fleet = Fleet::start(stubbed_all(&[("a", &a), ("b", &b)], "")).await;
+    let gate = Arc::new(Semaphore::new(0));
+    a.push(Reply::hang());
+    b.push(Reply::echo_gated(0, &gate));
+    let id = fleet.client.submit(&chat("hello")).await;
+    let at = async |name: &str| {
+        let job = fleet.client.wait_until(&id, PATIENCE, |job| job["provider"] == name).await;
+        assert_eq!((&job["status"], &job["attempts"]), (&json!("running"), &json!(1)), "{job}");
+    };
+    at("a").await;
+    a.kill();
+    at("b").await;
+    gate.add_permits(100);
+    let done = fleet.client.wait_end(&id).await;
+    assert_eq!((&done["status"], &done["provider"]), (&json!("completed"), &json!("b")), "{done}");
 }
 
 #[tokio::test]

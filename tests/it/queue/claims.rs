@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use overshot_common::job::Status;
+use overshot_common::job::{Phase, Status};
 use overshot_common::queue::{Doorbell, Output, Published, Settled};
 use redis::AsyncCommands as _;
 
@@ -102,6 +102,37 @@ async fn a_large_input_is_not_copied_by_the_claim() {
 }
 
 #[tokio::test]
+async fn who_runs_a_job_is_told_and_taken_back_with_the_attempt() {
+    let mut shop = Shop::open().await;
+    shop.add(shop.job()).await;
+    for put_off in [true, false] {
+        let job = shop.claim_one("w").await;
+        for (phase, provider, chunks) in [(Some(Phase::Working), "a", vec![]), (None, "b", vec!["{}".to_owned()])] {
+            let output = Output {
+                held: held(&job),
+                phase,
+                provider: Some(provider.into()),
+                progress: None,
+                acknowledged: 0,
+                first: 1,
+                chunks,
+            };
+            assert_eq!(shop.queue.publish(&shop.shard, 10, &[output]).await.unwrap(), [Published::Kept]);
+            let (now, phase) = (shop.get(&job.id).await, phase.unwrap_or(Phase::Streaming));
+            assert_eq!((now.provider.as_deref(), now.phase), (Some(provider), Some(phase)));
+        }
+        if put_off {
+            shop.queue.snooze(&held(&job), Duration::ZERO, None).await.unwrap();
+            shop.promote().await;
+        } else {
+            shop.queue.hand_back(&shop.shard, &[held(&job)]).await.unwrap();
+        }
+        let waiting = shop.get(&job.id).await;
+        assert_eq!((waiting.status, waiting.attempts, waiting.provider), (Status::Queued, 0, None));
+    }
+}
+
+#[tokio::test]
 async fn chunks_are_kept_once_in_order_and_marked_when_an_attempt_starts_anew() {
     let mut shop = Shop::open().await;
     shop.add(shop.job()).await;
@@ -109,6 +140,7 @@ async fn chunks_are_kept_once_in_order_and_marked_when_an_attempt_starts_anew() 
     let output = |job: &overshot_common::queue::ClaimedJob, place: u64, texts: &[&str]| Output {
         held: held(job),
         phase: None,
+        provider: None,
         progress: None,
         acknowledged: place - 1,
         first: place,

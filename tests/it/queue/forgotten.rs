@@ -11,6 +11,7 @@ fn output(job: &ClaimedJob, acknowledged: u64, numbers: std::ops::RangeInclusive
     Output {
         held: held(job),
         phase: None,
+        provider: None,
         progress: None,
         acknowledged,
         first: *numbers.start(),

@@ -176,6 +176,7 @@ impl Stage {
         let output = Output {
             held: running.held.clone(),
             phase: None,
+            provider: None,
             progress: None,
             acknowledged: seq - 1,
             first: seq,

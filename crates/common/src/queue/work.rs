@@ -1,6 +1,7 @@
 //! The moves of a worker: claim, renew, publish, settle, hand back, snooze, leave.
 
 use std::fmt::{self, Write as _};
+use std::sync::Arc;
 use std::time::Duration;
 
 use redis::{FromRedisValue as _, Value};
@@ -125,7 +126,7 @@ pub struct Settlement {
     /// How it ended.
     pub verdict: Verdict,
     /// The provider that ran it, where one was chosen.
-    pub provider: Option<String>,
+    pub provider: Option<Arc<str>>,
     /// What it had put out, where it did not complete: a result with `partial: true`.
     pub partial: Option<Box<RawValue>>,
     /// The number of the last chunk that was acknowledged, 0 none. A job that completes has it in its log, or does not complete.
@@ -171,6 +172,8 @@ pub struct Output {
     pub held: Held,
     /// The phase it is in now, where that changed.
     pub phase: Option<Phase>,
+    /// The provider that runs it now, where that changed.
+    pub provider: Option<Arc<str>>,
     /// How far it is, where that changed.
     pub progress: Option<Progress>,
     /// The number of the last chunk that was acknowledged, 0 none.
@@ -267,7 +270,7 @@ impl Queue {
             command.arg(max_chunks);
             for output in outputs {
                 command.arg(output.held.id.local.as_str()).arg(output.held.grant.as_str());
-                command.arg(output.phase.map_or(0, Phase::number));
+                command.arg(output.phase.map_or(0, Phase::number)).arg(output.provider.as_deref().unwrap_or_default());
                 match &output.progress {
                     Some(progress) => command.arg(to_json(progress)),
                     None => command.arg(""),

@@ -49,7 +49,7 @@ pub(super) async fn run<'a>(
                 continue;
             }
         };
-        reporter.on_provider(upstream.name());
+        reporter.on_provider(upstream.provider.name());
         let begun = Instant::now();
         let outcome = turn(kind, attempt, upstream, pass, reporter).await;
         let turn = |error| Try {

@@ -29,7 +29,7 @@ pub(super) struct Reporter<'a> {
     /// The number of the last chunk.
     seq: u64,
     /// Whose turn it is, or was last.
-    provider: Option<&'a str>,
+    provider: Option<&'a Arc<str>>,
     /// What the call tries out, until the answer begins.
     trial: Option<Arc<Trying<'a>>>,
     partial: Partial,
@@ -74,8 +74,9 @@ impl<'a> Reporter<'a> {
     }
 
     /// Notes whose turn it is.
-    pub(super) fn on_provider(&mut self, name: &'a str) {
+    pub(super) fn on_provider(&mut self, name: &'a Arc<str>) {
         self.provider = Some(name);
+        self.outlet.note_provider(self.station, name);
     }
 
     /// Notes what the call tries out, if anything.
@@ -84,7 +85,7 @@ impl<'a> Reporter<'a> {
     }
 
     /// Whose turn it was last.
-    pub(super) fn provider(&self) -> Option<&'a str> {
+    pub(super) fn provider(&self) -> Option<&'a Arc<str>> {
         self.provider
     }
 

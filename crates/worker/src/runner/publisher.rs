@@ -41,6 +41,8 @@ pub(crate) struct Outlet {
 #[derive(Debug, Default)]
 struct Buffer {
     phase: Option<Phase>,
+    /// Whose turn it is, where that changed: goes with what is told next.
+    provider: Option<Arc<str>>,
     progress: Option<Progress>,
     /// The number of the first chunk in `chunks`.
     first: u64,
@@ -105,6 +107,15 @@ impl Outlet {
     /// Notes what the attempt is at.
     pub(crate) fn note_phase(self: &Arc<Self>, station: &Station, phase: Phase) {
         self.fill(station, |buffer| (buffer.phase, buffer.told) = (Some(phase), true));
+    }
+
+    /// Notes whose turn it is: news by itself only to those who were told of another.
+    pub(crate) fn note_provider(self: &Arc<Self>, station: &Station, name: &Arc<str>) {
+        if self.told() {
+            self.fill(station, |buffer| buffer.provider = Some(name.clone()));
+        } else {
+            self.lock().provider = Some(name.clone());
+        }
     }
 
     /// Whether readers know what the attempt is at.
@@ -178,9 +189,9 @@ impl Outlet {
         let first = buffer.first;
         buffer.first += count as u64;
         buffer.announced = !buffer.chunks.is_empty();
-        let (phase, progress) = (buffer.phase.take(), buffer.progress.take());
+        let (phase, provider, progress) = (buffer.phase.take(), buffer.provider.take(), buffer.progress.take());
         let held = self.attempt.held.clone();
-        (Output { held, phase, progress, acknowledged: buffer.sent.last, first, chunks }, buffer.announced)
+        (Output { held, phase, provider, progress, acknowledged: buffer.sent.last, first, chunks }, buffer.announced)
     }
 
     /// Holds what was acknowledged, and makes room for as much.
