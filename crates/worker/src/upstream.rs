@@ -33,7 +33,7 @@ pub(crate) use tend::tend_all;
 pub(crate) use turns::{Hold, Turns, Want};
 use view::{Availability, View};
 
-/// How long the right to try a provider lasts; whoever goes on asks again in time.
+/// How long the right to try a provider lasts at most; whoever goes on asks again in time.
 const TRIAL_LASTS: Duration = Duration::from_secs(15);
 /// How long to wait for a standing that should be there soon.
 const SOON: Duration = Duration::from_millis(250);
@@ -274,11 +274,10 @@ impl Upstream {
     async fn ask_to_try(&self, circuit: &str, kind: Trial) -> Result<Option<HeldTrial>, Duration> {
         let holder = format!("{}/{}", self.common.worker, self.last.fetch_add(1, Ordering::Relaxed));
         let now = Instant::now();
-        let until = now + TRIAL_LASTS;
         let answer = self.common.queue.try_provider(self.name(), &holder, circuit, TRIAL_LASTS, kind).await;
         match answer {
-            Ok(MayTry::Yes) => {
-                let wakes = matches!(kind, Trial::Wake(_));
+            Ok(MayTry::Yes(lasts)) => {
+                let (wakes, until) = (matches!(kind, Trial::Wake(_)), now + lasts);
                 self.lock_view().somebody_tries(circuit, now, until);
                 Ok(Some(HeldTrial { model: circuit.to_owned(), holder, wakes, until }))
             }

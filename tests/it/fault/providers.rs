@@ -137,26 +137,49 @@ async fn a_half_open_circuit_is_tried_by_one_job_and_then_opens_for_all() {
     all_completed(&fleet, &ids).await;
 }
 
+/// What the circuit of the stub's model is in.
+async fn circuit(fleet: &Fleet) -> Value {
+    let status = fleet.client.get("/api/v1/providers/status").await.json;
+    status["data"][0]["breaker"]["small"]["state"].clone()
+}
+
 #[tokio::test]
 async fn a_trial_that_is_being_answered_lets_the_others_in_however_long_it_takes() {
     let stub = OpenAiStub::start().await;
-    let breaker = r#"breaker = { failures = 2, open_for = "1500ms" }"#;
+    let breaker = r#"breaker = { failures = 2, open_for = "300ms" }"#;
     let fleet = FleetOptions::new(config(&[("a", &stub)], breaker, "")).workers(2).start().await;
-    for fields in [json!({ "max_attempts": 100 }), json!({ "max_attempts": 100, "stream": false })] {
+    for streams in [true, false] {
         stub.always(Reply::status(500, &[], "{}"));
-        let before = stub.requests();
-        let ids = submit(&fleet, 8, &fields).await;
-        assert_eventually!(by_status(&fleet, "running").await == 0 && stub.requests() >= before + 2);
+        for id in submit(&fleet, 2, &json!({ "max_attempts": 1 })).await {
+            fleet.client.wait_status(&id, "failed").await;
+        }
+        assert_eventually!(circuit(&fleet).await == "half_open");
         let gate = Arc::new(Semaphore::new(0));
         stub.push(Reply::texts(&["a first word"]).then_gate(&gate).then_end("stop"));
-        stub.always(Reply::echo());
-        let open = |fleet| async move { by_status(fleet, "running").await + by_status(fleet, "retrying").await };
-        // Sooner than the right to try is over, which lets the next one in.
-        let soon = Duration::from_secs(10);
-        assert_eventually!(open(&fleet).await == 1 && by_status(&fleet, "queued").await == 0, soon);
+        let ids = submit(&fleet, 1, &json!({ "stream": streams })).await;
+        assert_eventually!(circuit(&fleet).await.as_str().is_none_or(|state| state == "closed"));
+        assert_eq!(by_status(&fleet, "running").await, 1);
         gate.add_permits(1);
         all_completed(&fleet, &ids).await;
     }
+}
+
+#[tokio::test]
+async fn a_trial_that_says_nothing_lets_others_try_beside_it() {
+    let stub = OpenAiStub::start().await;
+    let breaker = r#"breaker = { failures = 2, open_for = "300ms" }"#;
+    let fleet = FleetOptions::new(config(&[("a", &stub)], breaker, "")).workers(2).start().await;
+    stub.always(Reply::status(500, &[], "{}"));
+    let ids = submit(&fleet, 8, &json!({ "max_attempts": 100 })).await;
+    assert_eventually!(by_status(&fleet, "running").await == 0 && stub.requests() >= 2);
+    let gate = Arc::new(Semaphore::new(0));
+    stub.push(Reply::echo_gated(0, &gate));
+    stub.always(Reply::echo());
+    // Sooner than the longest right to try is over, 15 s.
+    assert_eventually!(by_status(&fleet, "completed").await == 7, Duration::from_secs(10));
+    assert_eq!(by_status(&fleet, "running").await, 1, "the one that says nothing");
+    gate.add_permits(1);
+    all_completed(&fleet, &ids).await;
 }
 
 /// The turns of these jobs' last attempts that found nobody there.

@@ -135,8 +135,8 @@ pub enum Trial {
 /// Whether a worker may try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MayTry {
-    /// It, and nobody else.
-    Yes,
+    /// It, and nobody else for so long.
+    Yes(Duration),
     /// There is no need any more: everybody may call.
     NoNeed,
     /// No, or not before that time is over.
@@ -245,7 +245,7 @@ impl Queue {
         Ok(Standing { now, answered, waking, circuits: circuits(fields)? })
     }
 
-    /// Asks for the right to try, which lasts that long. The same `holder` may ask again to keep it.
+    /// Asks for the right to try, which lasts that long, for a call less at first. The same `holder` may ask again to keep it.
     pub async fn try_provider(
         &self,
         name: &str,
@@ -263,7 +263,7 @@ impl Queue {
             command.arg(holder).arg(model).arg(ms(lasts)).arg(what).arg(idle_after);
         });
         match <(u8, u64)>::from_redis_value(reply.await?)? {
-            (1, _) => Ok(MayTry::Yes),
+            (1, lasts) => Ok(MayTry::Yes(Duration::from_millis(lasts))),
             (2, _) => Ok(MayTry::NoNeed),
             (_, wait) => Ok(MayTry::In(Duration::from_millis(wait))),
         }

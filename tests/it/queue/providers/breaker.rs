@@ -5,6 +5,11 @@ use proptest::prelude::*;
 
 use super::*;
 
+/// It may try for so many seconds.
+fn yes(seconds: u64) -> MayTry {
+    MayTry::Yes(Duration::from_secs(seconds))
+}
+
 const BREAKER: BreakerConfig =
     BreakerConfig { failures: 3, window: Duration::from_secs(30), open_for: Duration::from_secs(10) };
 
@@ -58,15 +63,15 @@ async fn of_all_workers_one_tries_a_half_open_circuit_and_a_failed_trial_keeps_i
         provider.pass(seconds * 1000 - 1).await;
         assert_eq!(provider.may_try("a", "m", Trial::Call).await, MayTry::In(Duration::from_millis(1)));
         provider.pass(1).await;
-        assert_eq!(provider.may_try("a", "m", Trial::Call).await, MayTry::Yes);
-        assert_eq!(provider.may_try("a", "m", Trial::Call).await, MayTry::Yes, "the same holder asks again");
-        assert_eq!(provider.may_try("b", "m", Trial::Call).await, MayTry::In(Duration::from_secs(5)));
+        assert_eq!(provider.may_try("a", "m", Trial::Call).await, yes(2));
+        assert_eq!(provider.may_try("a", "m", Trial::Call).await, yes(2), "the same holder asks again");
+        assert_eq!(provider.may_try("b", "m", Trial::Call).await, MayTry::In(Duration::from_secs(2)));
         let standing = provider.report(Some(BREAKER), &[failed()]).await;
         assert_eq!(standing.circuits["m"].until, provider.now, "only the trial counts");
         provider.report(Some(BREAKER), &[CallReport::TrialFailed { model: "m".into(), code: "provider_error" }]).await;
     }
     provider.pass(60_000).await;
-    assert_eq!(provider.may_try("b", "m", Trial::Call).await, MayTry::Yes);
+    assert_eq!(provider.may_try("b", "m", Trial::Call).await, yes(2));
     let standing = provider.report(Some(BREAKER), &[CallReport::TrialAnswered { model: "m".into() }]).await;
     assert!(standing.circuits.is_empty());
     assert_eq!(provider.may_try("a", "m", Trial::Call).await, MayTry::NoNeed);
@@ -77,14 +82,34 @@ async fn the_trial_of_a_worker_that_died_or_dropped_it_goes_to_another() {
     let mut provider = Provider::open().await;
     provider.report(Some(BREAKER), &[(); 3].map(|()| failed())).await;
     provider.pass(10_000).await;
-    assert_eq!(provider.may_try("a", "m", Trial::Call).await, MayTry::Yes);
-    provider.pass(5_000).await;
-    assert_eq!(provider.may_try("b", "m", Trial::Call).await, MayTry::Yes, "it died");
+    assert_eq!(provider.may_try("a", "m", Trial::Call).await, yes(2));
+    provider.pass(2_000).await;
+    assert_eq!(provider.may_try("b", "m", Trial::Call).await, yes(2), "it died");
     let dropped = |holder: &str| CallReport::TrialDropped { model: "m".into(), holder: holder.into() };
     provider.report(Some(BREAKER), &[dropped("a")]).await;
-    assert_ne!(provider.may_try("a", "m", Trial::Call).await, MayTry::Yes, "not a's to drop");
+    let wait = MayTry::In(Duration::from_secs(2));
+    assert_eq!(provider.may_try("a", "m", Trial::Call).await, wait, "not a's to drop");
     provider.report(Some(BREAKER), &[dropped("b")]).await;
-    assert_eq!(provider.may_try("a", "m", Trial::Call).await, MayTry::Yes);
+    assert_eq!(provider.may_try("a", "m", Trial::Call).await, yes(2));
+}
+
+#[tokio::test]
+async fn trials_that_neither_end_nor_fail_let_in_one_more_at_a_time_and_fail_as_one() {
+    let mut provider = Provider::open().await;
+    provider.report(Some(BREAKER), &[(); 3].map(|()| failed())).await;
+    // Nobody wanted it for long.
+    provider.pass(100_000).await;
+    for (holder, seconds) in ["a", "b", "c", "d", "e"].iter().zip([2, 2, 4, 5, 5]) {
+        assert_eq!(provider.may_try(holder, "m", Trial::Call).await, yes(seconds));
+        provider.pass(seconds * 1000 - 1).await;
+        assert_eq!(provider.may_try("z", "m", Trial::Call).await, MayTry::In(Duration::from_millis(1)));
+        provider.pass(1).await;
+    }
+    let failed = CallReport::TrialFailed { model: "m".into(), code: "timeout" };
+    let standing = provider.report(Some(BREAKER), &[failed.clone(), failed]).await;
+    assert_eq!((standing.circuits["m"].opened, standing.circuits["m"].until), (2, provider.now + 20_000));
+    provider.pass(20_000).await;
+    assert_eq!(provider.may_try("z", "m", Trial::Call).await, yes(2), "it begins anew");
 }
 
 #[tokio::test]
@@ -105,7 +130,7 @@ async fn a_provider_that_asks_to_be_left_alone_is_paused_and_not_open() {
 async fn a_sleeper_is_woken_once_and_after_a_failed_wake_not_at_once_again() {
     let mut provider = Provider::open().await;
     let wake = Trial::Wake(Duration::from_secs(60));
-    assert_eq!(provider.may_try("a", ITSELF, wake).await, MayTry::Yes, "it has never answered");
+    assert_eq!(provider.may_try("a", ITSELF, wake).await, yes(5), "it has never answered");
     assert_eq!(provider.may_try("b", ITSELF, wake).await, MayTry::In(Duration::from_secs(5)));
     let standing = provider.report(Some(BREAKER), &[CallReport::Waking { timeout: Duration::from_secs(300) }]).await;
     assert_eq!(standing.waking, provider.now + 300_000);
@@ -114,12 +139,12 @@ async fn a_sleeper_is_woken_once_and_after_a_failed_wake_not_at_once_again() {
     assert_eq!((standing.waking, standing.circuits[ITSELF].opened), (0, 0), "asleep again, not down");
     assert_eq!(provider.may_try("b", ITSELF, wake).await, MayTry::In(Duration::from_secs(30)));
     provider.pass(30_000).await;
-    assert_eq!(provider.may_try("b", ITSELF, wake).await, MayTry::Yes);
+    assert_eq!(provider.may_try("b", ITSELF, wake).await, yes(5));
     let standing = provider.report(Some(BREAKER), &[CallReport::TrialAnswered { model: ITSELF.into() }]).await;
     assert_eq!(standing.answered, provider.now);
     assert_eq!(provider.may_try("a", ITSELF, wake).await, MayTry::NoNeed);
     provider.pass(60_000).await;
-    assert_eq!(provider.may_try("a", ITSELF, wake).await, MayTry::Yes, "it fell asleep");
+    assert_eq!(provider.may_try("a", ITSELF, wake).await, yes(5), "it fell asleep");
 }
 
 #[tokio::test]
@@ -196,7 +221,7 @@ impl Model {
                 (self.good, self.consecutive, self.trial) = (self.good + 1, 0, None);
             }
             Step::TrialAnswered => self.close(),
-            Step::TrialFailed => self.open(),
+            Step::TrialFailed if self.opened == 0 || self.until <= self.now => self.open(),
             Step::Failed if self.opened == 0 => {
                 self.roll();
                 (self.bad, self.consecutive) = (self.bad + 1, self.consecutive + 1);
@@ -209,11 +234,14 @@ impl Model {
                 let free = self.until <= self.now && self.trial.is_none_or(|(_, until)| until <= self.now);
                 let may = own || (self.opened > 0 && free);
                 if may {
-                    self.trial = Some((who, self.now + 5_000));
+                    if self.trial.map_or(0, |(_, until)| until) + 5_000 <= self.now {
+                        self.until = self.now;
+                    }
+                    self.trial = Some((who, self.now + (self.now - self.until).clamp(2_000, 5_000)));
                 }
                 return Some(may);
             }
-            Step::Answered | Step::Failed => {}
+            Step::Answered | Step::Failed | Step::TrialFailed => {}
         }
         None
     }
@@ -226,7 +254,7 @@ async fn apply(provider: &mut Provider, step: Step) -> Option<bool> {
             return None;
         }
         Step::Try(who) => {
-            return Some(provider.may_try(&who.to_string(), "m", Trial::Call).await == MayTry::Yes);
+            return Some(matches!(provider.may_try(&who.to_string(), "m", Trial::Call).await, MayTry::Yes(_)));
         }
         Step::Answered => answered(1),
         Step::Failed => failed(),

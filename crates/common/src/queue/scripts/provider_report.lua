@@ -61,8 +61,8 @@ local function failed(circuit, code, trial)
   fact('error', code)
   fact('error_at', text(now))
   if circuit[OPENED] > 0 then
-    -- Others than the trial were under way when it opened.
-    if trial then
+    -- Others than the trial were under way when it opened, and of trials beside each other the first to fail is enough.
+    if trial and circuit[UNTIL] <= now then
       open(circuit)
     end
     return

@@ -10,7 +10,7 @@
 --              who is promised the turn; `waiting`, whether somebody does; l<model>, when a model had its last turn
 --   :users     the workers that have jobs of that model in flight, by the end of their right to
 --   :seen      the number of each worker's last report
--- A circuit is open (opened > 0, until in the future), half-open (opened > 0, until over: one trial at a time), or closed.
+-- A circuit is open (opened > 0, until in the future), half-open (opened > 0, until over: trials, few of them), or closed.
 local CONSECUTIVE, GOOD, BAD, SINCE, OPENED, UNTIL, PAUSED, TRIAL, HOLDER, CODE = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
 -- Circuits of one provider: callers name models.
 local CIRCUITS_MAX = 64
