@@ -35,11 +35,11 @@ async fn higher_priorities_go_first_and_equals_in_the_order_they_came() {
 async fn a_delayed_job_runs_when_due_and_not_before() {
     let fleet = Fleet::start(quick()).await;
     let client = &fleet.client;
-    let id = client.submit(&chat_with("x", &json!({ "delay": "1s" }))).await;
+    let answer = client.post_job(&chat_with("x", &json!({ "delay": "1s" }))).await;
+    assert_eq!((&answer.json["status"], &answer.json["attempts"]), (&json!("scheduled"), &json!(0)), "{}", answer.text);
+    let id = answer.id();
     let far = client.submit(&chat_with("x", &json!({ "run_at": "2099-01-01T00:00:00Z" }))).await;
     let past = client.submit(&chat_with("x", &json!({ "run_at": "2020-01-01T00:00:00+02:00" }))).await;
-    let job = client.job(&id).await;
-    assert_eq!((&job["status"], &job["attempts"]), (&json!("scheduled"), &json!(0)), "{job}");
     let job = client.wait_status(&id, "completed").await;
     let text = |name: &str| job[name].as_str().unwrap().to_owned();
     assert!(text("started_at") >= text("run_at"), "RFC 3339 in UTC sorts as text: {job}");

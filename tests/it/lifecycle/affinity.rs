@@ -64,12 +64,14 @@ async fn a_model_that_waits_too_long_gets_its_turn_before_the_others_are_done() 
     let stub = OllamaStub::start(ms(100), ms(200)).await;
     let config = on_ollama(&stub, "affinity_max_wait = \"1s\"", MODELS);
     let fleet = FleetOptions::new(config.replace("concurrency = 4", "concurrency = 1")).workers(2).start().await;
-    let many = submit(&fleet, &["a"], 30).await;
+    let jobs = json!({ "jobs": vec![of("a", "hello"); 40] });
+    let answer = fleet.client.post("/api/v1/jobs/batch", &jobs).await;
+    let many = answer.json["results"].as_array().unwrap().iter().map(|result| result["job"]["id"].as_str().unwrap());
     stub.wait_loaded("a").await;
     let one = fleet.client.submit(&of("b", "hello")).await;
     let one = fleet.client.wait_end(&one).await;
     let (mut meanwhile, mut later) = (0, 0);
-    for id in &many {
+    for id in many {
         let job = fleet.client.wait_end(id).await;
         assert_eq!((&job["status"], &job["attempts"]), (&json!("completed"), &json!(1)), "{job}");
         // Written so that their order as texts is that in time.
@@ -145,7 +147,7 @@ async fn a_job_that_waits_for_its_turn_is_counted_explained_and_cancelled() {
 
 #[tokio::test]
 async fn embeddings_run_beside_any_model_and_what_they_load_is_told_but_chosen_by_nobody() {
-    let stub = OllamaStub::start(ms(50), ms(300)).await;
+    let stub = OllamaStub::start(ms(50), ms(1500)).await;
     let fleet = Fleet::start(on_ollama(&stub, "", "models = [\"a\", \"b\", \"e\"]")).await;
     let runs = fleet.client.submit(&of("a", "hello")).await;
     fleet.client.wait_status(&runs, "running").await;
