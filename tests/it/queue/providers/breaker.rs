@@ -21,6 +21,10 @@ fn failed() -> CallReport {
     CallReport::Failed { model: "m".into(), code: "provider_error" }
 }
 
+fn failed_trial() -> CallReport {
+    CallReport::TrialFailed { model: "m".into(), code: "provider_error" }
+}
+
 #[tokio::test]
 async fn failures_in_a_row_open_a_circuit_and_an_answer_between_them_does_not_let_them() {
     let mut provider = Provider::open().await;
@@ -68,7 +72,7 @@ async fn of_all_workers_one_tries_a_half_open_circuit_and_a_failed_trial_keeps_i
         assert_eq!(provider.may_try("b", "m", Trial::Call).await, MayTry::In(Duration::from_secs(2)));
         let standing = provider.report(Some(BREAKER), &[failed()]).await;
         assert_eq!(standing.circuits["m"].until, provider.now, "only the trial counts");
-        provider.report(Some(BREAKER), &[CallReport::TrialFailed { model: "m".into(), code: "provider_error" }]).await;
+        provider.report(Some(BREAKER), &[failed_trial()]).await;
     }
     provider.pass(60_000).await;
     assert_eq!(provider.may_try("b", "m", Trial::Call).await, yes(2));
@@ -105,8 +109,7 @@ async fn trials_that_neither_end_nor_fail_let_in_one_more_at_a_time_and_fail_as_
         assert_eq!(provider.may_try("z", "m", Trial::Call).await, MayTry::In(Duration::from_millis(1)));
         provider.pass(1).await;
     }
-    let failed = CallReport::TrialFailed { model: "m".into(), code: "timeout" };
-    let standing = provider.report(Some(BREAKER), &[failed.clone(), failed]).await;
+    let standing = provider.report(Some(BREAKER), &[failed_trial(), failed_trial()]).await;
     assert_eq!((standing.circuits["m"].opened, standing.circuits["m"].until), (2, provider.now + 20_000));
     provider.pass(20_000).await;
     assert_eq!(provider.may_try("z", "m", Trial::Call).await, yes(2), "it begins anew");
@@ -145,6 +148,31 @@ async fn a_sleeper_is_woken_once_and_after_a_failed_wake_not_at_once_again() {
     assert_eq!(provider.may_try("a", ITSELF, wake).await, MayTry::NoNeed);
     provider.pass(60_000).await;
     assert_eq!(provider.may_try("a", ITSELF, wake).await, yes(5), "it fell asleep");
+}
+
+#[tokio::test]
+async fn a_clock_that_steps_back_keeps_no_circuit_open_and_no_sleeper_awake() {
+    let mut provider = Provider::open().await;
+    let pause = CallReport::Paused { model: "p".into(), after: Duration::from_secs(600), code: "provider_unavailable" };
+    provider.report(Some(BREAKER), &[answered(1), failed(), failed(), failed(), pause]).await;
+    provider.pass(10_000).await;
+    assert_eq!(provider.may_try("dies", "m", Trial::Call).await, yes(2));
+    provider.report(Some(BREAKER), &[failed_trial()]).await;
+    provider.now -= 7_200_000;
+    provider.pass(0).await;
+    let standing = provider.report(Some(BREAKER), &[]).await;
+    assert_eq!((standing.circuits["m"].opened, standing.circuits["m"].until), (2, provider.now), "half-open");
+    assert!(!standing.circuits.contains_key("p"), "{standing:?}");
+    assert_eq!(standing.answered, provider.now);
+    assert_eq!(provider.may_try("a", "m", Trial::Call).await, yes(2));
+    provider.pass(60_000).await;
+    let wake = Trial::Wake(Duration::from_secs(60));
+    assert_eq!(provider.may_try("a", ITSELF, wake).await, yes(5), "asleep");
+    // What is open or paused for long is left so.
+    let pause = CallReport::Paused { model: "p".into(), after: Duration::from_secs(600), code: "provider_unavailable" };
+    let standing = provider.report(Some(BREAKER), &[pause, failed_trial()]).await;
+    assert_eq!(standing.circuits["p"].paused, provider.now + 600_000);
+    assert_eq!(standing.circuits["m"].until, provider.now + 40_000);
 }
 
 #[tokio::test]
@@ -259,7 +287,7 @@ async fn apply(provider: &mut Provider, step: Step) -> Option<bool> {
         Step::Answered => answered(1),
         Step::Failed => failed(),
         Step::TrialAnswered => CallReport::TrialAnswered { model: "m".into() },
-        Step::TrialFailed => CallReport::TrialFailed { model: "m".into(), code: "provider_error" },
+        Step::TrialFailed => failed_trial(),
     };
     provider.report(Some(BREAKER), &[call]).await;
     None

@@ -15,6 +15,8 @@
 -- Atomic because many workers count into one circuit. A report that is sent twice counts once, by its number.
 local worker, number, threshold, window, open_for, spread =
   ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+-- No pause and no trial is longer: what a provider may ask for is cut to ten minutes.
+local PAUSED_MOST_MS, TRIAL_MOST_MS = 600000, 60000
 local news, facts = false, { 'reported', text(now) }
 
 local function fact(name, value)
@@ -136,10 +138,27 @@ if redis.call('HGET', base .. ':seen', worker) ~= number then
 end
 
 local answered = redis.call('HMGET', base .. ':facts', 'answered', 'waking')
+if tonumber(answered[1] or 0) > now then
+  -- Else one that sleeps would not be taken for asleep until the clock is where it was before it stepped back.
+  answered[1] = text(now)
+  redis.call('HSET', base .. ':facts', 'answered', answered[1])
+end
 local reply = { text(now), answered[1] or '0', answered[2] or '0' }
 local circuits = redis.call('HGETALL', base .. ':circuits')
+local furthest = { [UNTIL] = 2 * math.max(open_for, 60000), [PAUSED] = PAUSED_MOST_MS, [TRIAL] = TRIAL_MOST_MS }
 for i = 1, #circuits, 2 do
-  local circuit = read_circuit(circuits[i + 1])
+  local circuit, stepped = read_circuit(circuits[i + 1]), false
+  for place, most in pairs(furthest) do
+    if circuit[place] > now + most then
+      -- Further ahead than anything noted now could be, it was noted before the clock stepped back.
+      circuit[place], stepped = now, true
+    end
+  end
+  if stepped then
+    write_circuit(circuits[i], circuit)
+    circuits[i + 1] = table.concat(circuit, ' ')
+    circuit = read_circuit(circuits[i + 1])
+  end
   if circuit[CONSECUTIVE] > 0 or circuit[OPENED] > 0 or circuit[PAUSED] > now or circuit[TRIAL] > now then
     reply[#reply + 1] = circuits[i]
     reply[#reply + 1] = circuits[i + 1]
