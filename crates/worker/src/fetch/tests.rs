@@ -116,7 +116,7 @@ async fn server(answer: &'static str) -> u16 {
 }
 
 fn fetcher(allow: Vec<Allowed>) -> Fetcher {
-    Fetcher::new(&FetchConfig { allow, timeout: Duration::from_millis(500) }, 10)
+    Fetcher::new(&FetchConfig { allow, timeout: Duration::from_secs(2) }, 10)
 }
 
 fn loopback() -> Vec<Allowed> {
