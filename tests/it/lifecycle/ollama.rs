@@ -10,7 +10,7 @@ use crate::settings::{chat, chat_with, on_ollama, quick};
 
 #[tokio::test]
 async fn a_job_waits_for_its_model_in_the_phase_loading_and_streams_like_any_other() {
-    let stub = OllamaStub::start(Duration::from_millis(300), Duration::ZERO).await;
+    let stub = OllamaStub::start(Duration::from_millis(1500), Duration::ZERO).await;
     let fleet = Fleet::start(on_ollama(&stub, "", "models = [\"small\"]")).await;
     let id = fleet.client.submit(&chat("Hello world")).await;
     let events = fleet.client.events(&id, None).await.rest().await;
