@@ -116,6 +116,24 @@ async fn trials_that_neither_end_nor_fail_let_in_one_more_at_a_time_and_fail_as_
 }
 
 #[tokio::test]
+async fn a_trial_that_fails_after_another_was_answered_is_one_failure_like_any() {
+    let mut provider = Provider::open().await;
+    provider.report(Some(BREAKER), &[(); 3].map(|()| failed())).await;
+    provider.pass(10_000).await;
+    assert_eq!(provider.may_try("silent", "m", Trial::Call).await, yes(2));
+    provider.pass(2_000).await;
+    assert_eq!(provider.may_try("answered", "m", Trial::Call).await, yes(2));
+    let standing = provider.report(Some(BREAKER), &[CallReport::TrialAnswered { model: "m".into() }]).await;
+    assert!(standing.circuits.is_empty());
+    provider.pass(60_000).await;
+    let standing = provider.report(Some(BREAKER), &[failed_trial()]).await;
+    assert_eq!(standing.circuits["m"], Circuit { consecutive: 1, ..Circuit::default() });
+    let check = CallReport::TrialFailed { model: ITSELF.into(), code: "provider_unavailable" };
+    let standing = provider.report(Some(BREAKER), &[check]).await;
+    assert_eq!(standing.circuits[ITSELF].opened, 1, "a check that finds nobody is enough");
+}
+
+#[tokio::test]
 async fn a_provider_that_asks_to_be_left_alone_is_paused_and_not_open() {
     let mut provider = Provider::open().await;
     let pause = |seconds| CallReport::Paused {
@@ -249,8 +267,8 @@ impl Model {
                 (self.good, self.consecutive, self.trial) = (self.good + 1, 0, None);
             }
             Step::TrialAnswered => self.close(),
-            Step::TrialFailed if self.opened == 0 || self.until <= self.now => self.open(),
-            Step::Failed if self.opened == 0 => {
+            Step::TrialFailed if self.opened > 0 && self.until <= self.now => self.open(),
+            Step::Failed | Step::TrialFailed if self.opened == 0 => {
                 self.roll();
                 (self.bad, self.consecutive) = (self.bad + 1, self.consecutive + 1);
                 if self.consecutive >= 3 || (self.bad >= 3 && self.bad >= self.good) {

@@ -58,7 +58,7 @@ local function went_well(circuit, calls, trial)
   end
 end
 
-local function failed(circuit, code, trial)
+local function failed(circuit, model, code, trial)
   circuit[CODE] = code
   fact('error', code)
   fact('error_at', text(now))
@@ -73,8 +73,8 @@ local function failed(circuit, code, trial)
   circuit[BAD], circuit[CONSECUTIVE] = circuit[BAD] + 1, circuit[CONSECUTIVE] + 1
   local row = circuit[CONSECUTIVE] >= threshold
   local rate = circuit[BAD] >= threshold and circuit[BAD] >= circuit[GOOD]
-  -- Where a check finds nobody, calls need not find out one by one.
-  if threshold > 0 and (row or rate or trial) then
+  -- Where a check finds nobody, calls need not find out one by one. The trial of a model fails here after another was answered.
+  if threshold > 0 and (row or rate or (trial and model == '*')) then
     open(circuit)
   end
 end
@@ -92,7 +92,7 @@ local function count_item(what, model, amount, word)
       news = true
     end
   elseif what == 'bad' or what == 'trial_bad' then
-    failed(circuit, word, what == 'trial_bad')
+    failed(circuit, model, word, what == 'trial_bad')
   elseif what == 'drop' then
     if circuit[HOLDER] == word then
       circuit[TRIAL], circuit[HOLDER] = 0, '-'
