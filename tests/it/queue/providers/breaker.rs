@@ -175,10 +175,13 @@ async fn a_clock_that_steps_back_keeps_no_circuit_open_and_no_sleeper_awake() {
     provider.report(Some(BREAKER), &[answered(1), failed(), failed(), failed(), pause]).await;
     provider.pass(10_000).await;
     assert_eq!(provider.may_try("dies", "m", Trial::Call).await, yes(2));
-    provider.report(Some(BREAKER), &[failed_trial()]).await;
+    let waking = CallReport::Waking { timeout: Duration::from_secs(300) };
+    let standing = provider.report(Some(BREAKER), &[failed_trial(), waking]).await;
+    assert_eq!(standing.waking, provider.now + 300_000);
     provider.now -= 7_200_000;
     provider.pass(0).await;
     let standing = provider.report(Some(BREAKER), &[]).await;
+    assert_eq!(standing.waking, 0, "who woke it may have died");
     assert_eq!((standing.circuits["m"].opened, standing.circuits["m"].until), (2, provider.now), "half-open");
     assert!(!standing.circuits.contains_key("p"), "{standing:?}");
     assert_eq!(standing.answered, provider.now);

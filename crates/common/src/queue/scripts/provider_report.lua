@@ -100,7 +100,7 @@ local function count_item(what, model, amount, word)
       news = true
     end
   elseif what == 'waking' then
-    redis.call('HSET', base .. ':facts', 'waking', string.format('%.0f', now + amount))
+    redis.call('HSET', base .. ':facts', 'waking', string.format('%.0f', now + amount), 'waking_since', text(now))
     news = true
   else
     circuit[PAUSED], circuit[CODE] = math.max(circuit[PAUSED], now + amount), word
@@ -137,11 +137,16 @@ if redis.call('HGET', base .. ':seen', worker) ~= number then
   end
 end
 
-local answered = redis.call('HMGET', base .. ':facts', 'answered', 'waking')
+local answered = redis.call('HMGET', base .. ':facts', 'answered', 'waking', 'waking_since')
 if tonumber(answered[1] or 0) > now then
   -- Else one that sleeps would not be taken for asleep until the clock is where it was before it stepped back.
   answered[1] = text(now)
   redis.call('HSET', base .. ':facts', 'answered', answered[1])
+end
+if answered[2] and tonumber(answered[3] or 0) > now then
+  -- Nor would anybody wake it again, where who began to before that step died.
+  answered[2] = nil
+  redis.call('HDEL', base .. ':facts', 'waking')
 end
 local reply = { text(now), answered[1] or '0', answered[2] or '0' }
 local circuits = redis.call('HGETALL', base .. ':circuits')

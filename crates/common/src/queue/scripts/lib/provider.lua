@@ -2,7 +2,7 @@
 --
 -- In these scripts KEYS[1] names a provider: overshot:{provider:<name>}. Its other keys:
 --   :circuits  per model, and under '*' for the provider itself, a circuit: the fields below, with spaces between
---   :facts     answered, error, error_at, latency, reported, waking (until), loaded
+--   :facts     answered, error, error_at, latency, reported, waking (until), waking_since, loaded
 --   :held      jobs in flight per worker   :holders  those workers, by the end of their permits
 --   :window    requests and tokens of the last minute by quarters of a second (r<quarter>, t<quarter>), their sums (r, t), the
 --              oldest quarter that may be in it, and whether somebody waits for room
