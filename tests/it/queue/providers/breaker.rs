@@ -182,9 +182,10 @@ async fn a_clock_that_steps_back_keeps_no_circuit_open_and_no_sleeper_awake() {
     provider.pass(0).await;
     let standing = provider.report(Some(BREAKER), &[]).await;
     assert_eq!(standing.waking, 0, "who woke it may have died");
-    assert_eq!((standing.circuits["m"].opened, standing.circuits["m"].until), (2, provider.now), "half-open");
+    assert_eq!((standing.circuits["m"].opened, standing.circuits["m"].until), (2, provider.now + 10_000));
     assert!(!standing.circuits.contains_key("p"), "{standing:?}");
     assert_eq!(standing.answered, provider.now);
+    provider.pass(10_000).await;
     assert_eq!(provider.may_try("a", "m", Trial::Call).await, yes(2));
     provider.pass(60_000).await;
     let wake = Trial::Wake(Duration::from_secs(60));
@@ -194,6 +195,18 @@ async fn a_clock_that_steps_back_keeps_no_circuit_open_and_no_sleeper_awake() {
     let standing = provider.report(Some(BREAKER), &[pause, failed_trial()]).await;
     assert_eq!(standing.circuits["p"].paused, provider.now + 600_000);
     assert_eq!(standing.circuits["m"].until, provider.now + 40_000);
+}
+
+#[tokio::test]
+async fn a_worker_that_knows_a_shorter_time_open_does_not_end_that_of_another() {
+    let mut provider = Provider::open().await;
+    let longer = BreakerConfig { open_for: Duration::from_secs(600), ..BREAKER };
+    let standing = provider.report(Some(longer), &[(); 3].map(|()| failed())).await;
+    assert_eq!(standing.circuits["m"].until, provider.now + 600_000);
+    // As in a rolling deploy: to that worker it looks like a clock that stepped back.
+    let standing = provider.report(Some(BREAKER), &[]).await;
+    assert_eq!(standing.circuits["m"].until, provider.now + 10_000);
+    assert_eq!(provider.may_try("a", "m", Trial::Call).await, MayTry::In(Duration::from_secs(10)));
 }
 
 #[tokio::test]

@@ -155,8 +155,9 @@ for i = 1, #circuits, 2 do
   local circuit, stepped = read_circuit(circuits[i + 1]), false
   for place, most in pairs(furthest) do
     if circuit[place] > now + most then
-      -- Further ahead than anything noted now could be, it was noted before the clock stepped back.
-      circuit[place], stepped = now, true
+      -- Further ahead than anything noted now could be, it was noted before the clock stepped back. Or by a worker whose time
+      -- open is longer: a trial at once would follow on each that failed.
+      circuit[place], stepped = now + (place == UNTIL and open_for or 0), true
     end
   end
   if stepped then
