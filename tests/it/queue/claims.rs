@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use overshot_common::job::{Phase, Status};
-use overshot_common::queue::{Doorbell, Output, Published, Settled};
+use overshot_common::queue::{Doorbell, Output, Published, Settled, Settlement};
 use redis::AsyncCommands as _;
 
 use super::shop::{LEASE, Shop, done, held, worker_id};
@@ -130,6 +130,24 @@ async fn who_runs_a_job_is_told_and_taken_back_with_the_attempt() {
         let waiting = shop.get(&job.id).await;
         assert_eq!((waiting.status, waiting.attempts, waiting.provider), (Status::Queued, 0, None));
     }
+}
+
+#[tokio::test]
+async fn an_attempt_that_is_taken_back_unheard_leaves_the_name_of_who_ran_the_last() {
+    let mut shop = Shop::open().await;
+    shop.add(shop.job()).await;
+    let job = shop.claim_one("w").await;
+    let mut failed = Settlement::new(held(&job), super::shop::retry_after(Duration::ZERO));
+    failed.provider = Some("a".into());
+    shop.queue.settle(&shop.shard, &[failed]).await.unwrap();
+    shop.promote().await;
+    let job = shop.claim_one("w").await;
+    shop.queue.snooze(&held(&job), Duration::ZERO, None).await.unwrap();
+    shop.promote().await;
+    let job = shop.claim_one("w").await;
+    shop.queue.hand_back(&shop.shard, &[held(&job)]).await.unwrap();
+    let waiting = shop.get(&job.id).await;
+    assert_eq!((waiting.attempts, waiting.provider.as_deref()), (1, Some("a")));
 }
 
 #[tokio::test]

@@ -12,7 +12,11 @@ local function snooze(id, grant, delay, err)
     return job[STATUS] - 100
   end
   revoke(id, job)
-  job[ATTEMPTS], job[PROVIDER] = job[ATTEMPTS] - 1, ''
+  job[ATTEMPTS] = job[ATTEMPTS] - 1
+  if job[ATTEMPTS] == 0 then
+    -- Nobody ran it, then. Else the last name stands.
+    job[PROVIDER] = ''
+  end
   if job[CANCEL_AT] > 0 then
     finish(id, job, CANCELLED, '{"code":"cancelled","message":"cancelled while it ran"}', '')
   else
