@@ -151,6 +151,26 @@ async fn an_attempt_that_is_taken_back_unheard_leaves_the_name_of_who_ran_the_la
 }
 
 #[tokio::test]
+async fn a_call_sent_again_that_tells_of_work_and_its_first_chunk_leaves_the_job_streaming() {
+    let mut shop = Shop::open().await;
+    shop.add(shop.job()).await;
+    let job = shop.claim_one("w").await;
+    let output = Output {
+        held: held(&job),
+        phase: Some(Phase::Working),
+        provider: None,
+        progress: None,
+        acknowledged: 0,
+        first: 1,
+        chunks: vec!["{}".to_owned()],
+    };
+    for _ in 0..2 {
+        shop.queue.publish(&shop.shard, 10, std::slice::from_ref(&output)).await.unwrap();
+        assert_eq!(shop.get(&job.id).await.phase, Some(Phase::Streaming));
+    }
+}
+
+#[tokio::test]
 async fn chunks_are_kept_once_in_order_and_marked_when_an_attempt_starts_anew() {
     let mut shop = Shop::open().await;
     shop.add(shop.job()).await;

@@ -28,7 +28,8 @@ local function note(id, job, phase, provider, progress, begins)
     redis.call('HSET', RECORD .. id, 'p', progress)
   end
   local changed = begins
-  if phase > 0 and job[PHASE] ~= phase then
+  -- What is told beside the first chunk comes before it, also where it is sent again after a lost reply.
+  if phase > 0 and job[PHASE] ~= phase and job[FIRST_CHUNK] == 0 then
     job[PHASE], changed = phase, true
   end
   if provider ~= '' and job[PROVIDER] ~= provider then
