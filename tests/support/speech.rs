@@ -99,8 +99,9 @@ impl Sounds {
     pub fn synthesize(&self, words: &[&str]) -> Vec<u8> {
         let path: PathBuf = self.dir.path().join("made.wav");
         let name = path.to_string_lossy().into_owned();
+        // -R: the same noise every time, since a model hears something else in each.
         let arguments: Vec<&str> =
-            ["-n", "-r", "16000", "-b", "16", &name].into_iter().chain(words.iter().copied()).collect();
+            ["-R", "-n", "-r", "16000", "-b", "16", &name].into_iter().chain(words.iter().copied()).collect();
         self.run("sox", &arguments, &path)
     }
 

@@ -32,7 +32,7 @@ pub(super) fn tidy(transcript: &Transcript, heard: Option<f64>) -> Vec<Segment> 
     let mut segments = Vec::new();
     for part in &transcript.segments {
         let text = part.text.trim();
-        if text.is_empty() {
+        if !says_something(text) {
             continue;
         }
         let bounded =
@@ -44,10 +44,15 @@ pub(super) fn tidy(transcript: &Transcript, heard: Option<f64>) -> Vec<Segment> 
         segments.push(Segment { start, end, text: text.to_owned(), speaker: part.speaker.clone() });
     }
     let text = transcript.text.trim();
-    if segments.is_empty() && !text.is_empty() {
+    if segments.is_empty() && says_something(text) {
         segments.push(Segment { start: 0.0, end: length.unwrap_or(0.0), text: text.to_owned(), speaker: None });
     }
     segments
+}
+
+/// Whether there is a word in it. Models write dots and notes where they hear nothing.
+fn says_something(text: &str) -> bool {
+    text.chars().any(char::is_alphanumeric)
 }
 
 /// Splits what is too long at the ends of sentences, else of clauses, else of words. The times of the parts follow from

@@ -100,6 +100,17 @@ fn what_models_write_in_silence_is_a_hallucination_only_there() {
 }
 
 #[test]
+fn dots_and_notes_are_nothing_said() {
+    let part = |start, text: &str| Spoken { start, end: start + 1.0, text: text.into(), ..Spoken::default() };
+    let segments =
+        vec![part(0.0, "."), part(1.0, " ♪♪ "), part(2.0, "Da."), part(3.0, "…"), part(4.0, "네"), part(5.0, "7")];
+    let heard = Transcript { segments, text: ". ♪♪ Da. … 네 7".into(), ..Transcript::default() };
+    let texts: Vec<String> = split::tidy(&heard, Some(9.0)).into_iter().map(|segment| segment.text).collect();
+    assert_eq!(texts, ["Da.", "네", "7"]);
+    assert!(split::tidy(&transcript(". . . ."), Some(9.0)).is_empty());
+}
+
+#[test]
 fn far_too_little_text_for_the_speech_is_incomplete() {
     assert_eq!(verdict("Hello.", Some(&sound(60, 50))), INCOMPLETE);
     assert_eq!(verdict("", Some(&sound(60, 50))), INCOMPLETE);
