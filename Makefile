@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 export PATH := $(PATH):$(HOME)/.cargo/bin
 .DEFAULT_GOAL := help
-.PHONY: help setup tools demo dev test test-matrix check fmt audit bench chaos
+.PHONY: help setup tools demo dev test test-matrix shake check fmt audit bench chaos
 
 help: ## show this list
 	@printf 'Usage: make TARGET\n\n'
@@ -16,6 +16,9 @@ test: ## run every test
 
 test-matrix: ## the queue and fault tests against Redis 7.0, 8.2, Valkey 8, 9; all end-to-end tests in cluster mode
 	@scripts/test-matrix
+
+shake: ## every test again while one program after the other is held back at random (WHO=worker: only that one)
+	@scripts/shake $(WHO)
 
 check: ## format, lints, docs, dependency policy
 	@scripts/check

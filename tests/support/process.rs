@@ -54,6 +54,13 @@ pub struct Process {
     allowed: Vec<String>,
 }
 
+/// What `make shake` has all programs know.
+fn shaken() -> impl Iterator<Item = (&'static str, std::ffi::OsString)> {
+    let is_shaken = std::env::var_os("OVERSHOT_SHAKE").is_some();
+    let names = ["OVERSHOT_SHAKE", "LD_PRELOAD"].into_iter().filter(move |_| is_shaken);
+    names.filter_map(|name| Some((name, std::env::var_os(name)?)))
+}
+
 impl Process {
     /// Starts `program` with these arguments and these variables only.
     pub fn start(program: Program, args: &[&str], env: &[(String, String)]) -> Self {
@@ -63,7 +70,7 @@ impl Process {
     /// Starts what stands in for `program`.
     pub fn start_as(program: Program, file: &Path, args: &[&str], env: &[(String, String)]) -> Self {
         let mut command = Command::new(file);
-        command.args(args).env_clear().envs(env.iter().map(|(name, value)| (name, value)));
+        command.args(args).env_clear().envs(shaken()).envs(env.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{}: {error}", program.name()));
         let log = Arc::new(Mutex::new(Vec::new()));
