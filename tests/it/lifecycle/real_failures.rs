@@ -89,7 +89,7 @@ async fn a_connection_that_breaks_has_the_code_of_the_moment_at_which_it_broke()
 #[tokio::test]
 async fn a_real_server_that_falls_silent_in_the_middle_is_a_timeout() {
     let Some(server) = ChatServer::start() else { return };
-    let fleet = fleet(server.port(), "stall_timeout = \"2s\"").await;
+    let fleet = fleet(server.port(), "stall_timeout = \"5s\"").await;
     let mut job = chat_with("Count to one hundred.", &json!({ "pool": "real", "max_attempts": 1 }));
     job["input"]["extra_body"] = json!({ "ignore_eos": true });
     let id = fleet.client.submit(&job).await;
