@@ -118,15 +118,21 @@ async fn while_one_provider_is_open_all_jobs_go_to_the_other_and_none_is_lost_on
     assert_eq!(a.requests(), known);
 }
 
+/// Two workers and eight jobs, which have found out that the stub fails and wait behind its circuit.
+async fn waiting_jobs(stub: &OpenAiStub, open_for: &str) -> (Fleet, Vec<String>) {
+    let breaker = format!("breaker = {{ failures = 2, open_for = \"{open_for}\" }}");
+    let fleet = FleetOptions::new(config(&[("a", stub)], &breaker, "")).workers(2).start().await;
+    stub.always(Reply::status(500, &[], "{}"));
+    let ids = submit(&fleet, 8, &json!({ "max_attempts": 100 })).await;
+    assert_eventually!(by_status(&fleet, "running").await == 0 && stub.requests() >= 2);
+    (fleet, ids)
+}
+
 #[tokio::test]
 async fn a_half_open_circuit_is_tried_by_one_job_and_then_opens_for_all() {
     let stub = OpenAiStub::start().await;
-    let breaker = r#"breaker = { failures = 2, open_for = "1500ms" }"#;
-    let fleet = FleetOptions::new(config(&[("a", &stub)], breaker, "")).workers(2).start().await;
-    stub.always(Reply::status(500, &[], "{}"));
+    let (fleet, ids) = waiting_jobs(&stub, "1500ms").await;
     let gate = Arc::new(Semaphore::new(0));
-    let ids = submit(&fleet, 8, &json!({ "max_attempts": 100 })).await;
-    assert_eventually!(by_status(&fleet, "running").await == 0 && stub.requests() >= 2);
     let before = stub.requests();
     stub.always(Reply::echo_gated(0, &gate));
     stub.wait_for(before + 1).await;
@@ -167,11 +173,7 @@ async fn a_trial_that_is_being_answered_lets_the_others_in_however_long_it_takes
 #[tokio::test]
 async fn a_trial_that_says_nothing_lets_others_try_beside_it() {
     let stub = OpenAiStub::start().await;
-    let breaker = r#"breaker = { failures = 2, open_for = "300ms" }"#;
-    let fleet = FleetOptions::new(config(&[("a", &stub)], breaker, "")).workers(2).start().await;
-    stub.always(Reply::status(500, &[], "{}"));
-    let ids = submit(&fleet, 8, &json!({ "max_attempts": 100 })).await;
-    assert_eventually!(by_status(&fleet, "running").await == 0 && stub.requests() >= 2);
+    let (fleet, ids) = waiting_jobs(&stub, "300ms").await;
     let gate = Arc::new(Semaphore::new(0));
     stub.push(Reply::echo_gated(0, &gate));
     stub.always(Reply::echo());

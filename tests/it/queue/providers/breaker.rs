@@ -25,6 +25,13 @@ fn failed_trial() -> CallReport {
     CallReport::TrialFailed { model: "m".into(), code: "provider_error" }
 }
 
+/// A provider whose circuit has just opened.
+async fn failing() -> Provider {
+    let mut provider = Provider::open().await;
+    provider.report(Some(BREAKER), &[(); 3].map(|()| failed())).await;
+    provider
+}
+
 #[tokio::test]
 async fn failures_in_a_row_open_a_circuit_and_an_answer_between_them_does_not_let_them() {
     let mut provider = Provider::open().await;
@@ -60,8 +67,7 @@ async fn a_breaker_that_is_off_never_opens_and_a_report_sent_twice_counts_once()
 
 #[tokio::test]
 async fn of_all_workers_one_tries_a_half_open_circuit_and_a_failed_trial_keeps_it_open_longer() {
-    let mut provider = Provider::open().await;
-    provider.report(Some(BREAKER), &[(); 3].map(|()| failed())).await;
+    let mut provider = failing().await;
     assert_eq!(provider.may_try("a", "m", Trial::Call).await, MayTry::In(Duration::from_secs(10)));
     for seconds in [10, 20, 40, 60, 60] {
         provider.pass(seconds * 1000 - 1).await;
@@ -83,8 +89,7 @@ async fn of_all_workers_one_tries_a_half_open_circuit_and_a_failed_trial_keeps_i
 
 #[tokio::test]
 async fn the_trial_of_a_worker_that_died_or_dropped_it_goes_to_another() {
-    let mut provider = Provider::open().await;
-    provider.report(Some(BREAKER), &[(); 3].map(|()| failed())).await;
+    let mut provider = failing().await;
     provider.pass(10_000).await;
     assert_eq!(provider.may_try("a", "m", Trial::Call).await, yes(2));
     provider.pass(2_000).await;
@@ -99,8 +104,7 @@ async fn the_trial_of_a_worker_that_died_or_dropped_it_goes_to_another() {
 
 #[tokio::test]
 async fn trials_that_neither_end_nor_fail_let_in_one_more_at_a_time_and_fail_as_one() {
-    let mut provider = Provider::open().await;
-    provider.report(Some(BREAKER), &[(); 3].map(|()| failed())).await;
+    let mut provider = failing().await;
     // Nobody wanted it for long.
     provider.pass(100_000).await;
     for (holder, seconds) in ["a", "b", "c", "d", "e"].iter().zip([2, 2, 4, 5, 5]) {
@@ -117,8 +121,7 @@ async fn trials_that_neither_end_nor_fail_let_in_one_more_at_a_time_and_fail_as_
 
 #[tokio::test]
 async fn a_trial_that_fails_after_another_was_answered_is_one_failure_like_any() {
-    let mut provider = Provider::open().await;
-    provider.report(Some(BREAKER), &[(); 3].map(|()| failed())).await;
+    let mut provider = failing().await;
     provider.pass(10_000).await;
     assert_eq!(provider.may_try("silent", "m", Trial::Call).await, yes(2));
     provider.pass(2_000).await;

@@ -12,15 +12,7 @@ local function hand_back(id, grant)
   elseif job[STATUS] ~= RUNNING then
     return job[STATUS] - 100
   end
-  revoke(id, job)
-  job[ATTEMPTS] = job[ATTEMPTS] - 1
-  if job[ATTEMPTS] == 0 then
-    -- Nobody ran it, then. Else the last name stands.
-    job[PROVIDER] = ''
-  end
-  if job[CANCEL_AT] > 0 then
-    finish(id, job, CANCELLED, '{"code":"cancelled","message":"cancelled while it ran"}', '')
-  else
+  if take_back(id, job) then
     job[STATUS], job[FRONT] = QUEUED, 1
     push(id, job)
     save(id, job)

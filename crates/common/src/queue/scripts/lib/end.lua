@@ -132,3 +132,18 @@ local function revoke(id, job)
     end
   end
 end
+
+-- Takes a running job back as if its attempt had not begun. Tells whether it goes on: one that was to be cancelled ends instead.
+local function take_back(id, job)
+  revoke(id, job)
+  job[ATTEMPTS] = job[ATTEMPTS] - 1
+  if job[ATTEMPTS] == 0 then
+    -- Nobody ran it, then. Else the last name stands.
+    job[PROVIDER] = ''
+  end
+  if job[CANCEL_AT] > 0 then
+    finish(id, job, CANCELLED, '{"code":"cancelled","message":"cancelled while it ran"}', '')
+    return false
+  end
+  return true
+end
